@@ -1,0 +1,1 @@
+"""Use cases that every interface shares; wiring builds the adapters."""

@@ -1,0 +1,1 @@
+"""Chunk, digest, compress, seal: bytes to bytes, no I/O."""

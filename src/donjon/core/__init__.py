@@ -1,0 +1,1 @@
+"""Errors, units, clock and events; standard library only."""

@@ -1,0 +1,124 @@
+"""Every error that Donjon raises on purpose, under one root.
+
+An error says what happened in its message and what to do next in its hint. The class fixes the exit
+code of the command line, the status of the HTTP interface and whether trying again can help, so that
+no other place has to know.
+"""
+
+from __future__ import annotations
+
+
+class DonjonError(Exception):
+    """Root of all errors raised on purpose.
+
+    ``hint`` is one sentence that tells the reader what to do next, or empty.
+    """
+
+    exit_code = 1
+    http_status = 500
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(DonjonError):
+    """The command was called in a way that cannot be carried out."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class Refused(DonjonError):
+    """Carrying this out would overwrite or endanger something, so nothing was done."""
+
+    http_status = 409
+
+
+class UnsupportedVersion(DonjonError):
+    """An object was written by a newer Donjon than this one."""
+
+    http_status = 501
+
+
+class VaultNotFound(DonjonError):
+    """There is no vault at the address given."""
+
+    exit_code = 10
+    http_status = 404
+
+
+class PointNotFound(DonjonError):
+    """No recovery point, or more than one, has the name given."""
+
+    http_status = 404
+
+
+class PermissionMissing(DonjonError):
+    """The store or the operating system refused an action; the message names it."""
+
+    exit_code = 11
+    http_status = 403
+
+
+class IntegrityFailure(DonjonError):
+    """Stored bytes are not what was put there, or were never valid. The message names the object."""
+
+    exit_code = 12
+    http_status = 500
+
+
+class KeyNotAvailable(DonjonError):
+    """What has to be opened cannot be opened with the keys at hand."""
+
+    exit_code = 13
+    http_status = 403
+
+
+class StoreError(DonjonError):
+    """The store failed in a way that has no better name."""
+
+    http_status = 502
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer or asked to slow down; the same call may succeed later."""
+
+    http_status = 503
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """There is no room left for the object."""
+
+    http_status = 507
+
+
+class ObjectNotFound(StoreError):
+    """The store has no object of this name (and version)."""
+
+    http_status = 404
+
+
+class ObjectExists(StoreError):
+    """A create-only put found an object of this name; nothing was changed."""
+
+    http_status = 409
+
+
+class ObjectLocked(StoreError):
+    """The object is under a lock that forbids this. ``retain_until`` is in Unix seconds."""
+
+    http_status = 423
+
+    def __init__(self, message: str, *, retain_until: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retain_until = retain_until
+
+
+class LocksUnsupported(StoreError):
+    """This store cannot hold locks."""
+
+    http_status = 501

@@ -1,0 +1,1 @@
+"""The vault as a whole: open, write sessions, index, read, verify."""

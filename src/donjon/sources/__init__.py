@@ -1,0 +1,1 @@
+"""What is backed up: the port and its adapters."""

@@ -1,0 +1,57 @@
+"""The port to what is backed up: a sorted stream of items, each able to describe and read itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from donjon.format.entries import Entry
+
+
+class Content(Protocol):
+    """The open data of one file."""
+
+    #: (offset, length) pairs that hold data, or None for a file without holes.
+    extents: tuple[tuple[int, int], ...] | None
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read the next bytes of data, holes left out; 0 means the end. Raises ``OSError``."""
+
+    def close(self) -> bool:
+        """Close, and tell whether the file stayed the same while it was read."""
+
+
+class Item(Protocol):
+    """One file, directory or other thing that a source found."""
+
+    depth: int
+    name: bytes
+    #: For messages and progress.
+    path: bytes
+    #: Bytes of content; 0 for everything but files.
+    size: int
+    #: Whether ``open`` may be called.
+    is_file: bool
+    #: (device, inode) of a file that has several names, else None.
+    link_group: tuple[int, int] | None
+
+    def same_as(self, previous: Entry) -> bool:
+        """Whether nothing has changed since ``previous`` was described, going by the metadata alone."""
+
+    def describe(self) -> Entry:
+        """Everything but the content. Raises ``OSError``."""
+
+    def open(self) -> Content:
+        """Open for reading. Raises ``OSError``; ``FileNotFoundError`` if it vanished."""
+
+
+
+
+class Source(Protocol):
+    """Something to back up."""
+
+    def items(self) -> Iterator[Item]:
+        """Pre-order, names in ascending byte order. May be consumed once."""
+
+    def problems(self) -> list[tuple[bytes, str]]:
+        """(path, reason) of what could not be listed so far."""

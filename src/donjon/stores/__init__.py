@@ -1,0 +1,1 @@
+"""Object stores: the port, its adapters and its wrappers."""

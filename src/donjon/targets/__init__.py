@@ -1,0 +1,1 @@
+"""Where backups are restored: the port and its adapters."""
