@@ -1,0 +1,98 @@
+"""Manifests: the one object that commits a recovery point. See ``docs/format.md``, "Manifests".
+
+The open part tells the order of things and which packs a point needs, so that whoever keeps the vault
+can do so without any key. What was backed up is in the sealed part.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from donjon.codec.seal import TAG_BYTES, Sealer
+from donjon.core.errors import IntegrityFailure
+from donjon.format.objects import pad, unpad
+from donjon.format.session import manifest_key
+
+
+class Use(msgspec.Struct, array_like=True, frozen=True):
+    """Packs of one session that a point needs: bit ``i`` (least significant first) is ordinal ``i``."""
+
+    writer: bytes
+    session: int
+    bitmap: bytes
+
+    def ordinals(self) -> list[int]:
+        """The ordinals of the packs, ascending."""
+        return [8 * i + bit for i, byte in enumerate(self.bitmap) if byte for bit in range(8) if byte >> bit & 1]
+
+
+class Manifest(msgspec.Struct, array_like=True, frozen=True):
+    """The open part. ``previous`` is the digest of the writer's manifest before, zeros for the first.
+
+    ``created_at`` is the writer's clock, for people only. ``protected_until`` is the earliest end of
+    all locks that the point hangs on, as known when it was committed, 0 if something is not locked.
+    """
+
+    writer: bytes
+    sequence: int
+    previous: bytes
+    session: int
+    created_at: int
+    protected_until: int
+    uses: tuple[Use, ...]
+    sealed: bytes
+
+
+class PointBody(msgspec.Struct, array_like=True, frozen=True):
+    """The sealed part. Sizes are in bytes, times in Unix seconds by the writer's clock.
+
+    ``roots`` are the ids of the chunks that list the metadata segments, end to end; ``problems`` are
+    the ids of the chunks that list the items that could not be read.
+    """
+
+    workload: str
+    host: str
+    sources: tuple[bytes, ...]
+    tags: tuple[str, ...]
+    started_at: int
+    finished_at: int
+    files: int
+    directories: int
+    others: int
+    size_bytes: int
+    files_new: int
+    files_changed: int
+    files_unmodified: int
+    bytes_read: int
+    bytes_stored: int
+    problem_count: int
+    roots: bytes
+    problems: bytes
+    program: str
+
+
+def bitmap(ordinals: set[int]) -> bytes:
+    """The bitmap of a ``Use``."""
+    bits = bytearray(max(ordinals, default=-1) // 8 + 1)
+    for ordinal in ordinals:
+        bits[ordinal // 8] |= 1 << ordinal % 8
+    return bytes(bits)
+
+
+def seal_body(session_key: bytes, body: PointBody) -> bytes:
+    """The sealed part; once per session, as its key is used once."""
+    return Sealer(manifest_key(session_key)).seal(0, pad(msgspec.msgpack.encode(body), TAG_BYTES))
+
+
+def open_body(session_key: bytes, sealed: bytes, what: str) -> PointBody:
+    """Raises ``IntegrityFailure`` if the sealed part was changed or cannot be read."""
+    plain = unpad(Sealer(manifest_key(session_key)).open(0, sealed, what), what)
+    try:
+        body = msgspec.msgpack.decode(plain, type=PointBody)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        msg = f"{what}: its sealed part cannot be read: {error}"
+        raise IntegrityFailure(msg) from error
+    if len(body.roots) % 32 or len(body.problems) % 32:
+        msg = f"{what}: its sealed part holds half an id"
+        raise IntegrityFailure(msg)
+    return body

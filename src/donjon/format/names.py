@@ -1,0 +1,42 @@
+"""The names of a vault's objects. See ``docs/format.md``, "Names"."""
+
+from __future__ import annotations
+
+VAULT = "vault"
+KEYRING = "keyring/"
+SESSIONS = "sessions/"
+SEALS = "seals/"
+PACKS = "packs/"
+INDEX = "index/"
+MANIFESTS = "manifests/"
+
+
+def keyring(number: int) -> str:
+    """The keyring record of this number, counted from 1."""
+    return f"{KEYRING}{number:08d}"
+
+
+def session(writer: bytes, number: int) -> str:
+    """The session object of a writer, counted from 1."""
+    return f"{SESSIONS}{writer.hex()}/{number:08d}"
+
+
+def seal(recipient: bytes, writer: bytes, number: int) -> str:
+    """The key of a session, sealed later for one more recipient."""
+    return f"{SEALS}{recipient.hex()}/{writer.hex()}/{number:08d}"
+
+
+def pack(digest: bytes) -> str:
+    """The pack with this digest."""
+    text = digest.hex()
+    return f"{PACKS}{text[:2]}/{text}"
+
+
+def index(writer: bytes, session_number: int, part: int) -> str:
+    """A part of the index of a session, counted from 0."""
+    return f"{INDEX}{writer.hex()}/{session_number:08d}-{part:04d}"
+
+
+def manifest(writer: bytes, sequence: int) -> str:
+    """The manifest with this sequence number of a writer, counted from 1."""
+    return f"{MANIFESTS}{writer.hex()}/{sequence:08d}"

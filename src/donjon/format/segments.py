@@ -1,0 +1,201 @@
+"""The metadata of a tree as a stream of entries in content-defined segments.
+
+A segment ends where the name of its last entry says so, so a change touches the segment around it and
+leaves all others the same. Segments know nothing of each other; a list of them, the root, gives their
+order. See ``docs/format.md``, "Metadata".
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from donjon.core.errors import IntegrityFailure
+from donjon.format.entries import CHUNK_ID_BYTES, MAX_NAME_BYTES, MAX_STATISTICS_BYTES, Entry, Kind
+
+#: One name in this many ends a segment.
+SEGMENT_DIVISOR = 512
+MAX_SEGMENT_ENTRIES = 4096
+#: A segment is closed once its entries weigh this much.
+SEGMENT_TARGET_BYTES = 1 << 20
+#: An entry may weigh no more, so that a segment always fits into a frame.
+MAX_ENTRY_BYTES = 2 << 20
+MAX_SEGMENT_BYTES = SEGMENT_TARGET_BYTES + MAX_ENTRY_BYTES
+ROOT_RECORDS_PER_CHUNK = 4096
+
+_FIXED_WEIGHT = 96
+
+
+class SegmentRecord(msgspec.Struct, array_like=True, frozen=True):
+    """One segment as the root lists it: the chunk that holds it, the path of its first entry."""
+
+    chunk: bytes
+    first_path: bytes
+    entries: int
+
+
+class Problem(msgspec.Struct, array_like=True, frozen=True):
+    """An item that could not be read, or only after it had changed, and why."""
+
+    path: bytes
+    reason: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_records = msgspec.msgpack.Decoder(list[SegmentRecord]).decode
+_decode_problems = msgspec.msgpack.Decoder(list[Problem]).decode
+
+
+def weight(entry: Entry) -> int:
+    """About how many bytes an entry takes; part of the rule that ends segments."""
+    total = _FIXED_WEIGHT + len(entry.name) + len(entry.chunks) + len(entry.target)
+    if entry.xattrs:
+        total += sum(len(name) + len(value) + 16 for name, value in entry.xattrs)
+    if entry.extents:
+        total += 18 * len(entry.extents)
+    return total
+
+
+def ends_segment(entry: Entry, entries: int, weight_bytes: int) -> bool:
+    """Whether a segment of this many entries and bytes, ``entry`` the last of them, ends here."""
+    return (
+        zlib.crc32(entry.name) % SEGMENT_DIVISOR == 0
+        or entries >= MAX_SEGMENT_ENTRIES
+        or weight_bytes >= SEGMENT_TARGET_BYTES
+    )
+
+
+def encode_segment(entries: list[Entry]) -> bytes:
+    """The bytes of a segment."""
+    return _encode(entries)
+
+
+def decode_segment(data: bytes | memoryview, what: str) -> list[Entry]:
+    """The entries, each checked by itself. Raises ``IntegrityFailure``."""
+    if len(data) > MAX_SEGMENT_BYTES + MAX_ENTRY_BYTES:
+        msg = f"{what}: a metadata segment of {len(data)} bytes"
+        raise IntegrityFailure(msg)
+    try:
+        entries = _decode_entries(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        msg = f"{what}: a metadata segment cannot be read: {error}"
+        raise IntegrityFailure(msg) from error
+    for entry in entries:
+        name = entry.name
+        if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+            msg = f"{what}: an entry has the impossible name {name!r}"
+            raise IntegrityFailure(msg)
+        if not _plausible(entry):
+            msg = f"{what}: the entry {name!r} holds values that cannot be"
+            raise IntegrityFailure(msg)
+    return entries
+
+
+def _plausible(entry: Entry) -> bool:
+    if (
+        len(entry.name) > MAX_NAME_BYTES
+        or not 1 <= entry.kind <= Kind.BLOCK_DEVICE
+        or not 0 <= entry.mode <= 0o7777
+        or not 0 <= entry.mtime_ns < 1_000_000_000
+        or len(entry.statistics) > MAX_STATISTICS_BYTES
+        or len(entry.chunks) % CHUNK_ID_BYTES
+        or entry.depth < 0
+        or entry.size < 0
+    ):
+        return False
+    if entry.extents is None:
+        return True
+    at = 0
+    for offset, length in entry.extents:
+        if offset < at or length <= 0:
+            return False
+        at = offset + length
+    return at <= entry.size
+
+
+class Order:
+    """Checks that a stream of entries is a tree in order, and gives each its path."""
+
+    def __init__(self, what: str, first_path: bytes = b"") -> None:
+        """Start at the beginning, or at a segment whose first entry has ``first_path``."""
+        self._what = what
+        self._names: list[bytes] = first_path.split(b"/") if first_path else []
+        self._prefix = b""
+        self._fresh = True
+        self._last_is_directory = True
+        self._starts_inside = bool(first_path)
+
+    def path(self, entry: Entry) -> bytes:
+        """The path of the next entry, relative to the root. Raises ``IntegrityFailure``."""
+        names, depth = self._names, entry.depth
+        if self._fresh:
+            self._fresh = False
+            if self._starts_inside:
+                if depth != len(names) - 1 or names[-1] != entry.name:
+                    raise self._disorder(entry)
+                self._last_is_directory = entry.kind == Kind.DIRECTORY
+                self._prefix = b"".join(name + b"/" for name in names[:-1])
+                return b"/".join(names)
+            if depth != 0:
+                raise self._disorder(entry)
+        known = len(names)
+        if depth < known:
+            if not names[depth] < entry.name:
+                raise self._disorder(entry)
+            if depth < known - 1:
+                del names[depth + 1 :]
+                self._prefix = b"".join(name + b"/" for name in names[:-1])
+            names[depth] = entry.name
+        elif depth > known or not self._last_is_directory:
+            raise self._disorder(entry)
+        else:
+            self._prefix = b"".join(name + b"/" for name in names)
+            names.append(entry.name)
+        self._last_is_directory = entry.kind == Kind.DIRECTORY
+        return self._prefix + entry.name
+
+    def _disorder(self, entry: Entry) -> IntegrityFailure:
+        msg = f"{self._what}: the entry {entry.name!r} at depth {entry.depth} is out of order"
+        return IntegrityFailure(msg)
+
+
+def encode_root(records: Iterable[SegmentRecord]) -> Iterator[bytes]:
+    """The chunks of a root, each a list of at most ``ROOT_RECORDS_PER_CHUNK`` records."""
+    batch: list[SegmentRecord] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) == ROOT_RECORDS_PER_CHUNK:
+            yield _encode(batch)
+            batch = []
+    if batch:
+        yield _encode(batch)
+
+
+def decode_root(data: bytes | memoryview, what: str) -> list[SegmentRecord]:
+    """The records of one chunk of a root. Raises ``IntegrityFailure``."""
+    try:
+        records = _decode_records(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        msg = f"{what}: the list of metadata segments cannot be read: {error}"
+        raise IntegrityFailure(msg) from error
+    if any(len(record.chunk) != CHUNK_ID_BYTES for record in records):
+        msg = f"{what}: the list of metadata segments is damaged"
+        raise IntegrityFailure(msg)
+    return records
+
+
+def encode_problems(problems: list[Problem]) -> bytes:
+    """The bytes of a list of problems."""
+    return _encode(problems)
+
+
+def decode_problems(data: bytes | memoryview, what: str) -> list[Problem]:
+    """The inverse of ``encode_problems``. Raises ``IntegrityFailure``."""
+    try:
+        return _decode_problems(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        msg = f"{what}: its list of problems cannot be read: {error}"
+        raise IntegrityFailure(msg) from error

@@ -1,0 +1,256 @@
+"""Index tables: where chunks are. Fixed-width rows sorted by chunk id, searched in place.
+
+The same bytes are sealed into index objects and kept in the local cache, where they are mapped into
+memory. See ``docs/format.md``, "Index".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from donjon.codec.digest import derive
+from donjon.codec.seal import TAG_BYTES, Sealer
+from donjon.core.errors import IntegrityFailure
+from donjon.format.objects import pad, unpad
+from donjon.format.pack import MAX_FRAME_RAW_BYTES, MAX_PACK_BYTES, Frame
+
+_HEADER = struct.Struct("<4sIII")
+_PACK = struct.Struct("<32sQIB3xQQ")
+_FRAME = struct.Struct("<IIIIQB3x")
+_CHUNK = struct.Struct("<32sIII")
+_PREFIX = struct.Struct(">Q")
+_WHERE = struct.Struct("<III")
+_MAGIC = b"DNJT"
+
+PACK_ROW_BYTES = _PACK.size
+
+
+class PackRow(NamedTuple):
+    """A pack as the index knows it: ``lock_until`` in Unix seconds by the store's clock, 0 for none."""
+
+    name: bytes
+    session: int
+    ordinal: int
+    kind: int
+    size_bytes: int
+    lock_until: int
+
+
+class Location(NamedTuple):
+    """Where a chunk is: a piece of the plaintext of a frame of a pack."""
+
+    pack: PackRow
+    frame_offset: int
+    frame_sealed_bytes: int
+    frame_raw_bytes: int
+    frame_number: int
+    compression: int
+    offset: int
+    length: int
+
+
+class IndexObject(msgspec.Struct, array_like=True, frozen=True):
+    """The payload of an index object. ``packs`` are pack rows, open to whoever keeps the vault."""
+
+    writer: bytes
+    session: int
+    part: int
+    packs: bytes
+    sealed: bytes
+
+
+class Table:
+    """A table in memory or mapped from a file. All packs in it are of one writer."""
+
+    def __init__(self, data: bytes | memoryview, what: str) -> None:
+        """Raises ``IntegrityFailure`` if the counts do not match the size."""
+        self.what = what
+        self._data = data
+        if len(data) < _HEADER.size:
+            raise _damaged(what)
+        magic, self.pack_count, frames, self.chunk_count = _HEADER.unpack_from(data)
+        self._frames_at = _HEADER.size + self.pack_count * _PACK.size
+        self._chunks_at = self._frames_at + frames * _FRAME.size
+        if magic != _MAGIC or self._chunks_at + self.chunk_count * _CHUNK.size != len(data):
+            raise _damaged(what)
+        self._frame_count = frames
+
+    def packs(self) -> Iterator[PackRow]:
+        """All packs, in the order of their numbers in this table."""
+        return (PackRow(*row) for row in _PACK.iter_unpack(self.pack_part))
+
+    def _pack(self, number: int) -> PackRow:
+        if number >= self.pack_count:
+            raise _damaged(self.what)
+        return PackRow(*_PACK.unpack_from(self._data, _HEADER.size + number * _PACK.size))
+
+    def find(self, chunk: bytes) -> Location | None:
+        """Where a chunk is, or None. Interpolation search: ids are uniform, so 2 or 3 probes do.
+
+        Raises ``IntegrityFailure`` if the row points outside of what can be.
+        """
+        at = self._find_row(chunk)
+        if at < 0:
+            return None
+        return self._location(*_WHERE.unpack_from(self._data, at + 32))
+
+    def find_pack(self, chunk: bytes) -> PackRow | None:
+        """The pack that a chunk is in, or None. Cheaper than ``find``."""
+        at = self._find_row(chunk)
+        if at < 0:
+            return None
+        frame = _WHERE.unpack_from(self._data, at + 32)[0]
+        if frame >= self._frame_count:
+            raise _damaged(self.what)
+        (pack,) = struct.unpack_from("<I", self._data, self._frames_at + frame * _FRAME.size)
+        return self._pack(pack)
+
+    def _find_row(self, chunk: bytes) -> int:
+        data, base, size = self._data, self._chunks_at, _CHUNK.size
+        low, high = 0, self.chunk_count - 1
+        if high < 0:
+            return -1
+        (wanted,) = _PREFIX.unpack_from(chunk)
+        low_key, high_key = 0, (1 << 64) - 1
+        probes = 0
+        while low <= high:
+            probes += 1
+            if probes > 16 or high_key <= low_key:
+                middle = (low + high) // 2  # a hostile or tiny table: plain binary search still ends
+            else:
+                middle = low + (wanted - low_key) * (high - low) // (high_key - low_key)
+                middle = min(max(middle, low), high)
+            at = base + middle * size
+            (key,) = _PREFIX.unpack_from(data, at)
+            if key == wanted:
+                found = bytes(data[at : at + 32])
+                if found == chunk:
+                    return at
+                if found < chunk:
+                    low, low_key = middle + 1, key
+                else:
+                    high, high_key = middle - 1, key
+            elif key < wanted:
+                low, low_key = middle + 1, key
+            else:
+                high, high_key = middle - 1, key
+        return -1
+
+    def _location(self, frame: int, offset: int, length: int) -> Location:
+        if frame >= self._frame_count:
+            raise _damaged(self.what)
+        number_of_pack, at, sealed, raw, number, coding = _FRAME.unpack_from(
+            self._data, self._frames_at + frame * _FRAME.size
+        )
+        pack = self._pack(number_of_pack)
+        if (
+            not TAG_BYTES <= sealed <= MAX_FRAME_RAW_BYTES + TAG_BYTES
+            or raw > MAX_FRAME_RAW_BYTES
+            or offset + length > raw
+            or at + sealed > min(pack.size_bytes, MAX_PACK_BYTES)
+        ):
+            raise _damaged(self.what)
+        return Location(pack, at, sealed, raw, number, coding, offset, length)
+
+    def __iter__(self) -> Iterator[tuple[bytes, int, int, int]]:
+        """All rows in order: chunk id, frame, offset, length."""
+        return _CHUNK.iter_unpack(memoryview(self._data)[self._chunks_at :])
+
+    @property
+    def sealed_part(self) -> memoryview:
+        """Frames and chunks: all but the pack rows."""
+        return memoryview(self._data)[self._frames_at :]
+
+    @property
+    def pack_part(self) -> memoryview:
+        """The pack rows."""
+        return memoryview(self._data)[_HEADER.size : self._frames_at]
+
+
+def build_table(packs: Iterable[tuple[PackRow, list[Frame]]]) -> bytes:
+    """The table of these packs. A chunk that is there twice keeps its first place."""
+    pack_rows: list[bytes] = []
+    frame_rows: list[bytes] = []
+    chunks: dict[bytes, bytes] = {}
+    for row, frames in packs:
+        at = 0
+        for frame in frames:
+            frame_rows.append(
+                _FRAME.pack(
+                    len(pack_rows), at, frame.sealed_bytes, frame.raw_bytes, frame.number, frame.compression
+                )
+            )
+            at += frame.sealed_bytes
+            offset = 0
+            for chunk, length in frame.chunks:
+                if chunk not in chunks:
+                    chunks[chunk] = _CHUNK.pack(chunk, len(frame_rows) - 1, offset, length)
+                offset += length
+        pack_rows.append(_PACK.pack(*row))
+    header = _HEADER.pack(_MAGIC, len(pack_rows), len(frame_rows), len(chunks))
+    return b"".join([header, *pack_rows, *frame_rows, *sorted(chunks.values())])
+
+
+def merge_tables(tables: list[Table]) -> Iterator[bytes]:
+    """The bytes of one table with all that is in ``tables`` (of one writer), in pieces.
+
+    Memory does not grow with the number of chunks. Of a chunk that is there twice both rows stay.
+    """
+    import heapq
+
+    packs = frames = chunks = 0
+    shifts: list[tuple[int, int]] = []
+    for table in tables:
+        shifts.append((packs, frames))
+        packs += table.pack_count
+        frames += table._frame_count
+        chunks += table.chunk_count
+    yield _HEADER.pack(_MAGIC, packs, frames, chunks)
+    for table in tables:
+        yield bytes(table.pack_part)
+    for table, (pack_shift, _) in zip(tables, shifts, strict=True):
+        for pack, *rest in _FRAME.iter_unpack(
+            memoryview(table._data)[table._frames_at : table._chunks_at]
+        ):
+            yield _FRAME.pack(pack + pack_shift, *rest)
+    streams = [_shifted(table, shift) for table, (_, shift) in zip(tables, shifts, strict=True)]
+    yield from heapq.merge(*streams)
+
+
+def _shifted(table: Table, shift: int) -> Iterator[bytes]:
+    for chunk, frame, offset, length in table:
+        yield _CHUNK.pack(chunk, frame + shift, offset, length)
+
+
+def index_object_key(index_key: bytes, writer: bytes, session: int, part: int) -> bytes:
+    """The key of one index object; it seals one thing, numbered 0."""
+    place = writer + session.to_bytes(8, "little") + part.to_bytes(4, "little")
+    return derive("donjon v1 index object", index_key + place)
+
+
+def seal_table(table: Table, index_key: bytes, writer: bytes, session: int, part: int) -> IndexObject:
+    """The payload of an index object that holds this table."""
+    key = index_object_key(index_key, writer, session, part)
+    header = bytes(memoryview(table._data)[: _HEADER.size])
+    plain = pad(header + bytes(table.sealed_part), TAG_BYTES)
+    return IndexObject(writer, session, part, bytes(table.pack_part), Sealer(key).seal(0, plain))
+
+
+def open_table(index: IndexObject, index_key: bytes, what: str) -> bytes:
+    """The bytes of the table in an index object. Raises ``IntegrityFailure``."""
+    key = index_object_key(index_key, index.writer, index.session, index.part)
+    plain = unpad(Sealer(key).open(0, index.sealed, what), what)
+    data = b"".join([plain[: _HEADER.size], index.packs, plain[_HEADER.size :]])
+    Table(data, what)
+    return data
+
+
+def _damaged(what: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        f"{what}: is no valid index table",
+        hint="The index is rebuilt from the packs when it is missing; run `donjon verify` for the rest.",
+    )

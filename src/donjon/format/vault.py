@@ -1,0 +1,113 @@
+"""The vault object and the keyring: who may open the vault and who may write to it.
+
+The keyring is a chain of records, each signed by the root key and naming the digest of the one before.
+A record is created under the next number, so two operators cannot both add a record unseen.
+See ``docs/format.md``, "The vault object" and "The keyring".
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from donjon.codec.chunk import MAX_CHUNK_BYTES, Sizes
+from donjon.codec.digest import derive
+from donjon.codec.seal import Sealer
+from donjon.core.errors import IntegrityFailure
+
+VAULT_ID_BYTES: Final = 16
+
+
+class VaultObject(msgspec.Struct, array_like=True, frozen=True):
+    """What everything else in a vault hangs on. Times and durations are in seconds.
+
+    ``lock_s`` is how long new objects are locked, 0 for not at all. ``longest_backup_s`` bounds a
+    session: a writer relies on a pack only if its lock outlasts that.
+    """
+
+    vault_id: bytes
+    created_at: int
+    root_public: bytes
+    chunk_minimum: int
+    chunk_average: int
+    chunk_maximum: int
+    lock_s: int
+    longest_backup_s: int
+
+    @property
+    def chunk_sizes(self) -> Sizes:
+        """Bounds of the chunker."""
+        return Sizes(self.chunk_minimum, self.chunk_average, self.chunk_maximum)
+
+    def check(self) -> None:
+        """Raises ``IntegrityFailure`` for values that no vault has."""
+        sizes_ok = 64 <= self.chunk_minimum <= self.chunk_average <= self.chunk_maximum <= MAX_CHUNK_BYTES
+        ids_ok = len(self.vault_id) == VAULT_ID_BYTES and len(self.root_public) == 32
+        if not (sizes_ok and ids_ok and 0 <= self.lock_s and 0 < self.longest_backup_s):
+            msg = "vault: holds values that no vault can have"
+            raise IntegrityFailure(msg)
+
+
+class VaultSecret:
+    """The secret that every writer holds. It finds and names data; it opens no backup."""
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.chunk_id_key = derive("donjon v1 chunk ids", secret)
+        self.index_key = derive("donjon v1 index", secret)
+        self.chunker_seed = int.from_bytes(derive("donjon v1 chunker seed", secret, 8), "little")
+        self._label_key = derive("donjon v1 labels", secret)
+
+    def __repr__(self) -> str:
+        return "VaultSecret(...)"
+
+    def hide_label(self, label: str, nonce: int) -> bytes:
+        """A name for people, unreadable for the provider. ``nonce`` is 12 random bytes as a number."""
+        padded = label.encode().ljust(64, b"\0")
+        return nonce.to_bytes(12, "little") + Sealer(self._label_key).seal(nonce, padded)
+
+    def read_label(self, hidden: bytes, what: str) -> str:
+        """The name behind ``hide_label``. Raises ``IntegrityFailure``."""
+        plain = Sealer(self._label_key).open(int.from_bytes(hidden[:12], "little"), hidden[12:], what)
+        return plain.rstrip(b"\0").decode(errors="replace")
+
+
+class Action(enum.IntEnum):
+    """What a keyring record does."""
+
+    ADD_RECIPIENT = 1
+    REMOVE_RECIPIENT = 2
+    ADD_WRITER = 3
+    REVOKE_WRITER = 4
+
+
+class KeyringRecord(msgspec.Struct, array_like=True, frozen=True):
+    """One change. ``subject`` is the 16-byte id of the recipient or writer that it is about.
+
+    Adding a recipient: ``kind`` is "kit" or "passphrase", ``public`` its HPKE key, ``extra`` what its
+    kind needs, ``sealed_secret`` the vault secret sealed for it. Adding a writer: ``public`` is its
+    Ed25519 key. ``label`` is hidden with the vault secret.
+    """
+
+    number: int
+    previous: bytes
+    created_at: int
+    action: int
+    subject: bytes
+    kind: str = ""
+    label: bytes = b""
+    public: bytes = b""
+    extra: bytes = b""
+    sealed_secret: bytes = b""
+
+
+def secret_info(vault_id: bytes) -> bytes:
+    """The HPKE info under which the vault secret is sealed."""
+    return b"donjon/v1/vault-secret\0" + vault_id
+
+
+def session_info(vault_id: bytes, writer: bytes, number: int) -> bytes:
+    """The HPKE info under which a session key is sealed."""
+    return b"donjon/v1/session-key\0" + vault_id + writer + number.to_bytes(8, "little")
