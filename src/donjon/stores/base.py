@@ -1,22 +1,33 @@
 """The port to an object store, as a vault under WORM needs it.
 
 There is no overwrite, no rename and no append. A put creates or fails. Names are relative, made of
-lowercase letters, digits, ``.``, ``-`` and ``/``. Adapters raise only errors of ``donjon.core.errors``.
-All times are whole Unix seconds **by the store's own clock**.
+lowercase letters, digits, ``.``, ``-`` and ``/``; ``validate_name`` has the rule. No name may be the
+folder of another (``a`` beside ``a/b``), for some stores keep folders. Adapters raise only errors of
+``donjon.core.errors``. All times are whole Unix seconds **by the store's own clock**.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from donjon.core.errors import IntegrityFailure
+from donjon.core.clock import iso
+from donjon.core.errors import IntegrityFailure, LocksUnsupported, ObjectExists, ObjectLocked, ObjectNotFound
 
 Buffer = bytes | bytearray | memoryview
+
+#: S3 and GCS allow 1024 bytes; the rest is left to the prefix that an address may carry.
+MAX_NAME_BYTES = 512
+#: Most file systems allow 255 bytes; the rest is left to the names of temporary files.
+MAX_NAME_PART_BYTES = 200
+
+_NAME_PART = re.compile(r"[a-z0-9-][a-z0-9.-]*")
+_PREFIX_TAIL = re.compile(r"(?:[a-z0-9-][a-z0-9.-]*)?")
 
 
 class LockEnforcement(enum.Enum):
@@ -80,7 +91,8 @@ class ObjectStore(ABC):
     def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
         """Fill ``buffer`` with the bytes from ``offset`` on, so that hot paths can reuse memory.
 
-        Raises ``IntegrityFailure`` if the object ends before the buffer is full.
+        ``buffer`` is a writable, contiguous view of bytes; ``offset`` is never negative here. Raises
+        ``IntegrityFailure`` if the object ends before the buffer is full, ``ObjectNotFound``.
         """
         data = self.get(name, offset=offset, length=len(buffer))
         if len(data) != len(buffer):
@@ -93,11 +105,17 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every version of every object whose name starts with ``prefix``, sorted by name."""
+        """Every version of every object whose name starts with ``prefix``, sorted by name.
+
+        Names are compared as strings, so ``a-b`` comes before ``a/b``. ``prefix`` may end anywhere in
+        a name. An object put or deleted while the listing runs may be in it or not.
+        """
 
     @abstractmethod
     def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
-        """Move the end of a lock into the future; never towards the past.
+        """Move the end of a lock into the future; never towards the past. The present end is no error.
+
+        Locks an object that has no lock yet.
 
         Raises ``ObjectLocked`` if the present lock ends later, ``ObjectNotFound``, ``LocksUnsupported``.
         """
@@ -105,6 +123,8 @@ class ObjectStore(ABC):
     @abstractmethod
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete one version whose lock has ended by the store's clock, or that never had one.
+
+        A lock ends at its ``retain_until``: the object can go from that second on.
 
         Raises ``ObjectLocked`` while the lock holds, ``ObjectNotFound``.
         """
@@ -127,4 +147,76 @@ def truncated(name: str, expected_bytes: int, found_bytes: int) -> IntegrityFail
     return IntegrityFailure(
         f"{name}: ends at byte {found_bytes}, expected {expected_bytes}",
         hint="The object was cut short; restore this vault from another copy, or run `donjon verify`.",
+    )
+
+
+def validate_name(name: str) -> str:
+    """The name itself, if it can be one: relative, portable, and unable to leave the store.
+
+    Every part starts with a letter, a digit or ``-``, so ``..`` and hidden files cannot be named.
+    Raises ``IntegrityFailure``, because a bad name can only come from bytes that nobody checked.
+    """
+    parts = name.split("/")
+    if len(name) > MAX_NAME_BYTES or not all(map(is_name_part, parts)):
+        raise _bad_name(name)
+    return name
+
+
+def is_name_part(part: str) -> bool:
+    """Whether this can stand between the slashes of a name."""
+    return len(part) <= MAX_NAME_PART_BYTES and _NAME_PART.fullmatch(part) is not None
+
+
+def validate_prefix(prefix: str) -> str:
+    """The prefix itself, if the name of an object can start with it. Raises ``IntegrityFailure``."""
+    folder, _, tail = prefix.rpartition("/")
+    if folder:
+        validate_name(folder)
+    if prefix.startswith("/") or not _PREFIX_TAIL.fullmatch(tail):
+        raise _bad_name(prefix)
+    return prefix
+
+
+def byte_range(size_bytes: int, offset: int, length: int | None) -> tuple[int, int]:
+    """The first byte and the number of bytes that ``get`` gives of an object of ``size_bytes``."""
+    start = min(max(size_bytes + offset, 0) if offset < 0 else offset, size_bytes)
+    rest = size_bytes - start
+    return start, rest if length is None else max(0, min(length, rest))
+
+
+def not_found(name: str, version: str | None = None) -> ObjectNotFound:
+    """The error for an object, or a version of it, that the store does not have."""
+    which = name if version is None else f"{name} (version {version})"
+    return ObjectNotFound(
+        f"{which}: no such object",
+        hint="Look at the store's address and, if it is right, run `donjon verify`.",
+    )
+
+
+def still_locked(name: str, action: str, retain_until: int) -> ObjectLocked:
+    """The error for an ``action`` that a lock forbids; ``retain_until`` is the end of that lock."""
+    return ObjectLocked(
+        f"{name}: cannot {action}, it is locked until {iso(retain_until)}",
+        retain_until=retain_until,
+        hint="Nobody can shorten a lock; try again after it has ended.",
+    )
+
+
+def already_exists(name: str) -> ObjectExists:
+    """The error for a put that finds the name taken."""
+    return ObjectExists(f"{name}: exists already", hint="Nothing was changed; objects are never overwritten.")
+
+
+def locks_unsupported(name: str, url: str, why: str) -> LocksUnsupported:
+    """The error for a lock that the store at ``url`` cannot hold; ``why`` is half a sentence."""
+    return LocksUnsupported(
+        f"{name}: {url} cannot hold locks: {why}",
+        hint="Choose a store that holds locks (S3, Azure, Google Cloud, or a folder on ext4, XFS or Btrfs).",
+    )
+
+
+def _bad_name(name: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        f"{name[:80]!r} cannot be the name of an object",
+        hint="Names hold lowercase letters, digits, '.', '-' and '/'. Run `donjon verify` on the vault.",
     )
