@@ -23,7 +23,9 @@ class Use(msgspec.Struct, array_like=True, frozen=True):
 
     def ordinals(self) -> list[int]:
         """The ordinals of the packs, ascending."""
-        return [8 * i + bit for i, byte in enumerate(self.bitmap) if byte for bit in range(8) if byte >> bit & 1]
+        return [
+            8 * i + bit for i, byte in enumerate(self.bitmap) if byte for bit in range(8) if byte >> bit & 1
+        ]
 
 
 class Manifest(msgspec.Struct, array_like=True, frozen=True):

@@ -77,7 +77,7 @@ class Table:
         self._chunks_at = self._frames_at + frames * _FRAME.size
         if magic != _MAGIC or self._chunks_at + self.chunk_count * _CHUNK.size != len(data):
             raise _damaged(what)
-        self._frame_count = frames
+        self.frame_count = frames
 
     def packs(self) -> Iterator[PackRow]:
         """All packs, in the order of their numbers in this table."""
@@ -103,11 +103,10 @@ class Table:
         at = self._find_row(chunk)
         if at < 0:
             return None
-        frame = _WHERE.unpack_from(self._data, at + 32)[0]
-        if frame >= self._frame_count:
+        frame: int = _WHERE.unpack_from(self._data, at + 32)[0]
+        if frame >= self.frame_count:
             raise _damaged(self.what)
-        (pack,) = struct.unpack_from("<I", self._data, self._frames_at + frame * _FRAME.size)
-        return self._pack(pack)
+        return self._pack(_FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0])
 
     def _find_row(self, chunk: bytes) -> int:
         data, base, size = self._data, self._chunks_at, _CHUNK.size
@@ -141,7 +140,7 @@ class Table:
         return -1
 
     def _location(self, frame: int, offset: int, length: int) -> Location:
-        if frame >= self._frame_count:
+        if frame >= self.frame_count:
             raise _damaged(self.what)
         number_of_pack, at, sealed, raw, number, coding = _FRAME.unpack_from(
             self._data, self._frames_at + frame * _FRAME.size
@@ -160,10 +159,14 @@ class Table:
         """All rows in order: chunk id, frame, offset, length."""
         return _CHUNK.iter_unpack(memoryview(self._data)[self._chunks_at :])
 
+    def frames(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """All frames: pack, offset, sealed bytes, raw bytes, number, compression."""
+        return _FRAME.iter_unpack(memoryview(self._data)[self._frames_at : self._chunks_at])
+
     @property
-    def sealed_part(self) -> memoryview:
-        """Frames and chunks: all but the pack rows."""
-        return memoryview(self._data)[self._frames_at :]
+    def sealed_part(self) -> bytes:
+        """Header, frames and chunks: all but the pack rows."""
+        return bytes(self._data[: _HEADER.size]) + bytes(self._data[self._frames_at :])
 
     @property
     def pack_part(self) -> memoryview:
@@ -207,15 +210,13 @@ def merge_tables(tables: list[Table]) -> Iterator[bytes]:
     for table in tables:
         shifts.append((packs, frames))
         packs += table.pack_count
-        frames += table._frame_count
+        frames += table.frame_count
         chunks += table.chunk_count
     yield _HEADER.pack(_MAGIC, packs, frames, chunks)
     for table in tables:
         yield bytes(table.pack_part)
     for table, (pack_shift, _) in zip(tables, shifts, strict=True):
-        for pack, *rest in _FRAME.iter_unpack(
-            memoryview(table._data)[table._frames_at : table._chunks_at]
-        ):
+        for pack, *rest in table.frames():
             yield _FRAME.pack(pack + pack_shift, *rest)
     streams = [_shifted(table, shift) for table, (_, shift) in zip(tables, shifts, strict=True)]
     yield from heapq.merge(*streams)
@@ -235,8 +236,7 @@ def index_object_key(index_key: bytes, writer: bytes, session: int, part: int) -
 def seal_table(table: Table, index_key: bytes, writer: bytes, session: int, part: int) -> IndexObject:
     """The payload of an index object that holds this table."""
     key = index_object_key(index_key, writer, session, part)
-    header = bytes(memoryview(table._data)[: _HEADER.size])
-    plain = pad(header + bytes(table.sealed_part), TAG_BYTES)
+    plain = pad(table.sealed_part, TAG_BYTES)
     return IndexObject(writer, session, part, bytes(table.pack_part), Sealer(key).seal(0, plain))
 
 

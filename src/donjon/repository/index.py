@@ -1,0 +1,194 @@
+"""Where chunks are: index tables of the vault, kept as mapped files in the local cache.
+
+The index is derived. Tables come from signed index objects; what is missing there is read from the
+footers of the packs (``rebuild.py``). When many small tables have gathered, they are merged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from donjon.core.errors import IntegrityFailure, ObjectNotFound
+from donjon.format import names
+from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tables, open_table
+from donjon.repository.cache import Cache
+from donjon.repository.vault import Vault
+
+_MERGE_AT = 8
+
+#: A pack among those of all writers: writer id, session number, ordinal.
+PackKey = tuple[bytes, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A place of a chunk, and whose pack it is in."""
+
+    writer: bytes
+    at: Location
+
+    @property
+    def key(self) -> PackKey:
+        """The pack."""
+        return self.writer, self.at.pack.session, self.at.pack.ordinal
+
+
+class Index:
+    """All tables known of one vault. Adding tables and looking up may happen at the same time."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._tables: list[tuple[bytes, Table]] = []
+        self._loaded: set[str] = set()
+        self.bad_packs: frozenset[bytes] = self._read_bad_packs()
+
+    # -- looking up ------------------------------------------------------------------------------
+
+    def find(self, chunk: bytes, writer: bytes) -> PackRow | None:
+        """A pack of this writer that holds the chunk; of several the one with the latest lock end."""
+        best: PackRow | None = None
+        for owner, table in self._tables:
+            if owner == writer and (row := table.find_pack(chunk)) is not None:
+                if row.name in self.bad_packs:
+                    continue
+                if best is None or row.lock_until > best.lock_until:
+                    best = row
+        return best
+
+    def find_all(self, chunk: bytes) -> Iterator[Found]:
+        """Every place known."""
+        for owner, table in self._tables:
+            if (location := table.find(chunk)) is not None:
+                yield Found(owner, location)
+
+    def packs(self) -> Iterator[tuple[bytes, PackRow]]:
+        """(writer, pack) of every pack known; one that several tables name comes several times."""
+        for owner, table in self._tables:
+            for row in table.packs():
+                yield owner, row
+
+    # -- gathering -------------------------------------------------------------------------------
+
+    def add(self, writer: bytes, session: int, part: int, data: bytes) -> None:
+        """Take in a table and keep it in the cache."""
+        label = f"{session:08d}-{part:04d}"
+        path = self._cache.path("index", writer.hex(), f"{label}.table")
+        self._cache.write(path, [data])
+        self._load(writer, path)
+
+    def load_cached(self, writer: bytes) -> None:
+        """Map what the cache holds of a writer. A damaged file is dropped and fetched again."""
+        folder = self._cache.folder / "index" / writer.hex()
+        for path in sorted(folder.glob("*.table")):
+            try:
+                self._load(writer, path)
+            except IntegrityFailure:
+                path.unlink(missing_ok=True)
+
+    def sync_all(self, vault: Vault) -> list[str]:
+        """Fetch every index object that the store lists; for readers.
+
+        Returns the names of those that are damaged, whose packs have to be read instead.
+        """
+        for writer in vault.keyring.writers:
+            self.load_cached(writer)
+        damaged = []
+        for info in vault.store.list(names.INDEX):
+            if info.delete_marker or info.name in self._loaded:
+                continue
+            try:
+                self._fetch(vault, info.name)
+            except (IntegrityFailure, ObjectNotFound):
+                damaged.append(info.name)
+        for writer in vault.keyring.writers:
+            self._merge(writer)
+        return damaged
+
+    def sync_session(self, vault: Vault, writer: bytes, session: int) -> int:
+        """Fetch the index objects of one session by their names; how many there are."""
+        for part in itertools.count():
+            name = names.index(writer, session, part)
+            if name in self._loaded:
+                continue
+            try:
+                self._fetch(vault, name)
+            except ObjectNotFound:
+                return part
+            except IntegrityFailure:
+                continue  # what it held is stored again; `verify` reports it
+        raise AssertionError
+
+    def mark_bad(self, packs: Iterable[bytes]) -> None:
+        """Never again rely on these packs; the next backup stores their chunks anew."""
+        self.bad_packs |= frozenset(packs)
+        path = self._cache.path("bad-packs")
+        self._cache.write(path, [name.hex().encode() + b"\n" for name in sorted(self.bad_packs)])
+
+    def _read_bad_packs(self) -> frozenset[bytes]:
+        try:
+            lines = (self._cache.folder / "bad-packs").read_text().split()
+            return frozenset(bytes.fromhex(line) for line in lines)
+        except (FileNotFoundError, ValueError):
+            return frozenset()
+
+    def _fetch(self, vault: Vault, name: str) -> None:
+        data = vault.store.get(name)
+        index = parse_object(data, ObjectKind.INDEX, IndexObject, name)
+        verify_object(data, vault.vault_id, vault.keyring.writer(index.writer, name).public, name)
+        if name != names.index(index.writer, index.session, index.part):
+            msg = f"{name}: holds another part of the index"
+            raise IntegrityFailure(msg)
+        table = open_table(index, vault.secret.index_key, name)
+        self.add(index.writer, index.session, index.part, table)
+
+    def _load(self, writer: bytes, path: Path) -> None:
+        with path.open("rb") as file:
+            try:
+                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            except ValueError as error:
+                msg = f"{path}: is empty"
+                raise IntegrityFailure(msg) from error
+        self._tables.append((writer, Table(data, str(path))))
+        for label in _covered(path):
+            self._loaded.add(f"{names.INDEX}{writer.hex()}/{label}")
+
+    # -- merging ---------------------------------------------------------------------------------
+
+    def _merge(self, writer: bytes) -> None:
+        """Merge small files of about the same size, so that a lookup asks few tables."""
+        folder = self._cache.folder / "index" / writer.hex()
+        tiers: dict[int, list[Path]] = {}
+        for path in sorted(folder.glob("*.table")):
+            with contextlib.suppress(FileNotFoundError):
+                tiers.setdefault(path.stat().st_size.bit_length() // 3, []).append(path)
+        for paths in tiers.values():
+            if len(paths) >= _MERGE_AT:
+                self._merge_files(writer, paths)
+
+    def _merge_files(self, writer: bytes, paths: list[Path]) -> None:
+        tables = [Table(path.read_bytes(), str(path)) for path in paths]
+        labels = sorted(label for path in paths for label in _covered(path))
+        target = self._cache.path("index", writer.hex(), f"{labels[0]}.{len(labels)}.table")
+        self._cache.write(target.with_suffix(".parts"), [label.encode() + b"\n" for label in labels])
+        self._cache.write(target, merge_tables(tables))
+        for path in paths:
+            if path != target:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".parts").unlink(missing_ok=True)
+        gone = {str(path) for path in paths}
+        self._tables = [(w, t) for w, t in self._tables if t.what not in gone]
+        self._load(writer, target)
+
+
+def _covered(path: Path) -> list[str]:
+    """The labels of the index objects that a table file holds."""
+    try:
+        return path.with_suffix(".parts").read_text().split()
+    except FileNotFoundError:
+        return [path.stem]
