@@ -29,7 +29,6 @@ from donjon.core.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from donjon.core.units import MIB
 from donjon.stores.base import (
     Buffer,
     LockEnforcement,
@@ -44,13 +43,12 @@ from donjon.stores.base import (
     validate_name,
     validate_prefix,
 )
+from donjon.stores.direct import drop_cache, read_full, write_all
 from donjon.stores.files import LOCK_ATTRIBUTE, has_attributes, read_lock, sync, sync_folder, walk
 from donjon.stores.immutable import can_set_immutable, is_immutable, remove_leftover, set_immutable
 
 _TEMPORARY = ".tmp"
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-#: Room for files from this size on is reserved before writing: 64 MiB took 30 instead of 35 ms on ext4.
-_RESERVE_BYTES = MIB
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
@@ -126,7 +124,10 @@ class LocalStore(ObjectStore):
         return self._clock()
 
     def put(self, name: str, data: Buffer, *, retain_until: int | None = None) -> ObjectInfo:
-        """Create an object; see the port. A failure leaves neither an object nor a temporary file."""
+        """Create an object; see the port. A failure leaves neither an object nor a temporary file.
+
+        From 1 MiB on, ``data`` in page-aligned memory (``mmap``) costs least: it is written uncached.
+        """
         path = self._path(name)
         if retain_until is not None and self.lock_enforcement is LockEnforcement.NONE:
             raise locks_unsupported(name, self.url, "its file system has no user attributes")
@@ -160,14 +161,13 @@ class LocalStore(ObjectStore):
             return b"".join(pieces)
 
     def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Read straight into ``buffer``; see the port."""
+        """Read straight into ``buffer``; see the port.
+
+        From 1 MiB on, a buffer of page-aligned memory (``mmap``) at an aligned ``offset`` costs least.
+        """
         with self._opened(name, "read", None) as descriptor:
-            done = 0
-            while done < len(buffer):
-                count = os.preadv(descriptor, [buffer[done:]], offset + done)
-                if not count:
-                    raise truncated(name, offset + len(buffer), os.fstat(descriptor).st_size)
-                done += count
+            if read_full(descriptor, buffer, offset) < len(buffer):
+                raise truncated(name, offset + len(buffer), os.fstat(descriptor).st_size)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the file system knows about an object; see the port."""
@@ -260,15 +260,13 @@ class LocalStore(ObjectStore):
     def _fill(self, descriptor: int, data: Buffer, retain_until: int | None) -> None:
         """Bring bytes and lock to disk, before the object has a name."""
         view = memoryview(data)
-        if len(view) >= _RESERVE_BYTES and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, len(view))
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, view)
         if retain_until is not None:
             os.setxattr(descriptor, LOCK_ATTRIBUTE, b"%d" % retain_until)
         if self._clock is not system_clock:
             os.utime(descriptor, (self._clock(), self._clock()))
         sync(descriptor)
+        drop_cache(descriptor, 0, len(view))
 
     def _publish(self, descriptor: int, temporary: str, path: str, name: str, *, locked: bool) -> None:
         """Give the finished file its name, or raise ``ObjectExists``."""
