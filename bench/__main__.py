@@ -1,0 +1,211 @@
+"""Run the benchmark: ``python -m bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import corpora, report, tools
+from bench.corpora import Corpus
+from bench.measure import CommandError, count, measure, remove, run, warm
+from bench.results import PHASES, VERSION, Result, Results
+from bench.rivals import RivalError
+from bench.tools import Place, Tool
+
+_ROOT = Path(__file__).resolve().parent.parent
+_VERSION_ROUNDS = 5
+#: What one failing tool may raise; the others are measured all the same.
+_FAILURES = (CommandError, FileNotFoundError, subprocess.SubprocessError)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument(
+        "--only", choices=tools.NAMES, nargs="+", default=list(tools.NAMES), help="tools to measure"
+    )
+    parser.add_argument(
+        "--corpus", choices=corpora.NAMES, nargs="+", help="corpora to use (default: big small)"
+    )
+    parser.add_argument("--times", type=int, choices=(1, 10), default=1, help="10: ten times the files, too")
+    parser.add_argument("--rounds", type=int, default=1, help="measure so often and take the medians")
+    parser.add_argument(
+        "--prepare", action="store_true", help="make the corpora and get the tools, measure nothing"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="write docs/benchmarks.md anew, measure nothing"
+    )
+    return parser.parse_args()
+
+
+def make_corpus(work: Path, name: str) -> Corpus:
+    """Make a corpus in a process of its own, so that this one stays small."""
+    print(f"corpus {name}", flush=True)
+    subprocess.run([sys.executable, "-m", "bench.corpora", str(work), name], cwd=_ROOT, check=True)
+    return corpora.make(work, name)
+
+
+def stored_bytes(folder: Path) -> int:
+    """The sizes of all files of a repository."""
+    return count(folder)[1]
+
+
+class Bench:
+    """One run of the harness over tools and corpora."""
+
+    def __init__(self, work: Path, results: Results) -> None:
+        self._work = work
+        self._results = results
+        self._run = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def version(self, tool: Tool) -> None:
+        """Measure what starting the program costs."""
+        place = self._place(tool, "none")
+        version = tool.version(place)
+        for number in range(_VERSION_ROUNDS + 1):
+            load = os.getloadavg()[0]
+            taken = measure(tool.show_version(place), self._work / "logs" / f"{tool.name}-version.log")
+            if number:  # the first start reads the program from disk
+                result = Result(
+                    tool.name,
+                    version,
+                    "",
+                    VERSION,
+                    self._run,
+                    load,
+                    taken.wall_s,
+                    taken.cpu_s,
+                    taken.peak_bytes,
+                    0,
+                )
+                self._results.add([result])
+        remove(place.folder)
+
+    def corpus(self, tool: Tool, corpus: Corpus) -> None:
+        """Measure all steps of one tool on one corpus, in one round."""
+        place = self._place(tool, corpus.name)
+        try:
+            run(tool.prepare(place))
+            # Kept only when all steps went well: half a round would mix with an older one.
+            self._results.add(list(self._steps(tool, corpus, place)))
+        finally:
+            remove(place.folder)
+
+    def _steps(self, tool: Tool, corpus: Corpus, place: Place) -> Iterator[Result]:
+        version = tool.version(place)
+        for phase in PHASES:
+            warm(place.corpus if phase in ("backup", "unchanged") else place.repository)
+            command = {
+                "backup": tool.backup,
+                "unchanged": tool.backup,
+                "restore": tool.restore,
+                "verify": tool.verify,
+            }[phase](place)
+            load = os.getloadavg()[0]
+            taken = measure(command, self._work / "logs" / f"{tool.name}-{corpus.name}-{phase}.log")
+            stored = stored_bytes(place.repository)
+            if phase == "restore":
+                self._check(tool, corpus, place)
+            print(
+                f"{tool.name:7} {corpus.name:6} {phase:10} {taken.wall_s:8.2f} s {taken.cpu_s:8.2f} cpu-s"
+                f" {taken.peak_bytes / 1e6:6.0f} MB peak {stored / 1e6:7.0f} MB stored   load {load:.1f}",
+                flush=True,
+            )
+            yield Result(
+                tool.name,
+                version,
+                corpus.name,
+                phase,
+                self._run,
+                load,
+                taken.wall_s,
+                taken.cpu_s,
+                taken.peak_bytes,
+                stored,
+            )
+
+    @staticmethod
+    def _check(tool: Tool, corpus: Corpus, place: Place) -> None:
+        """A restore that left something out must not count as a fast one."""
+        files, total = count(place.restored)
+        if (files, total) != (corpus.files, corpus.bytes):
+            raise CommandError(
+                f"{tool.name} restored {files} files with {total} bytes of {corpus.files} with {corpus.bytes}"
+            )
+        remove(place.restored)
+
+    def _place(self, tool: Tool, corpus: str) -> Place:
+        place = Place(self._work / "runs" / tool.name, self._work / "corpora" / corpus)
+        remove(place.folder)
+        for folder in (place.home, place.restored, self._work / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        return place
+
+
+def ready_tools(names: list[str], folder: Path) -> list[Tool]:
+    """The tools that can be had; the others are named and left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name in names:
+        try:
+            found.append(tools.find(name, folder))
+        except RivalError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def main() -> int:
+    """Make, get, measure, write. The exit code is 1 when a step of a tool failed."""
+    options = arguments()
+    work = Path(os.environ.get("DONJON_BENCH_DIR", _ROOT / ".bench")).resolve()
+    names = list(options.corpus or ("big", "small"))
+    if options.times > 1 and "many" not in names:
+        names.append("many")
+    results = Results(work / "results.json")
+    failed = False
+    if not options.report:
+        chosen = [make_corpus(work / "corpora", name) for name in names]
+        found = ready_tools(options.only, work / "tools")
+        if not options.prepare:
+            failed = not measure_all(Bench(work, results), found, chosen, options.rounds)
+    if not options.prepare:
+        target = _ROOT / "docs" / "benchmarks.md"
+        report.write(target, results, known_corpora(work / "corpora"), work)
+        print(f"wrote {target.relative_to(_ROOT)}")
+    return 1 if failed else 0
+
+
+def measure_all(bench: Bench, found: list[Tool], chosen: list[Corpus], rounds: int) -> bool:
+    """Measure every tool on every corpus in turn; a failure is printed and the rest goes on."""
+    well = True
+    for tool in found:
+        try:
+            bench.version(tool)
+        except _FAILURES as error:
+            well = False
+            print(f"{tool.name}: {error}", file=sys.stderr)
+    for _ in range(rounds):
+        for corpus in chosen:
+            for tool in found:
+                try:
+                    bench.corpus(tool, corpus)
+                except _FAILURES as error:
+                    well = False
+                    print(f"{tool.name} on {corpus.name}: {error}", file=sys.stderr)
+    return well
+
+
+def known_corpora(folder: Path) -> list[Corpus]:
+    """The corpora that were made, in their usual order."""
+    found = [folder / f"{name}.json" for name in corpora.NAMES]
+    return [Corpus(**json.loads(path.read_text())) for path in found if path.exists()]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Write ``docs/benchmarks.md`` from the raw measurements, and from nothing else."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.budgets import RIVALS, faster_rival, judge, work
+from bench.corpora import Corpus
+from bench.results import PHASES, VERSION, Results, Summary
+from bench.tools import NAMES
+
+_MISSING = "-"
+_TITLES = {"restic": "restic", "borg": "Borg", "donjon": "Donjon"}
+_INTRODUCTION = """\
+# Benchmarks
+
+*Written by `make bench`. Do not edit: change the harness in `bench/` and measure again.*
+
+Donjon beside restic and Borg: one machine, one disk, one tool after the other, the same files. All
+compress with zstd level 3, encrypt as they do by default (Borg: `repokey`) and sync to disk as they do
+by default; each has a cache of its own. The page cache is warm for all: the corpus, or the repository,
+is read once before every step, and the disk's queue is flushed. Times are wall seconds; CPU seconds
+are user and system time of all processes; peak memory is the largest resident size of one process;
+stored size is the sum of the sizes of the repository's files. MB are 10^6 bytes.
+"""
+_REPEAT = """\
+## How to repeat
+
+```
+make bench                                        # all tools, corpora big and small
+make bench ARGS='--times 10'                      # the corpus of ten times the files as well
+make bench ARGS='--only donjon --corpus small'    # one tool on one corpus; the rest of the table stays
+make bench ARGS='--rounds 3'                      # medians of three rounds
+```
+
+It needs about 20 GB below `.bench/` (or `DONJON_BENCH_DIR`), a Debian system for restic's package, and
+a machine that does nothing else meanwhile. Numbers depend on the machine and, for the corpora that are
+made of its own files, on what is installed: compare ratios, not seconds.
+"""
+
+
+def write(path: Path, results: Results, corpora: Sequence[Corpus], work_folder: Path) -> None:
+    """Write the whole document. Raises ``OSError``."""
+    sections = [_INTRODUCTION, _budgets(results), _measurements(results, corpora)]
+    sections += [_conditions(results, corpora, work_folder), _REPEAT]
+    path.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
+    return "\n".join(lines) + "\n"
+
+
+def _budgets(results: Results) -> str:
+    words = {True: "met", False: "**not met**", None: _MISSING}
+    rows = [[verdict.asked, verdict.seen, words[verdict.met]] for verdict in judge(results)]
+    return "## Budgets\n\n" + _table(["Budget", "Seen", ""], rows)
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return _MISSING
+    return f"{summary.wall_s:.1f} s, {summary.cpu_s:.1f} cpu-s, {summary.peak_bytes / 1e6:.0f} MB"
+
+
+def _ratio(results: Results, corpus: str, phase: str) -> str:
+    own, rival = results.summary("donjon", corpus, phase), faster_rival(results, corpus, phase)
+    if not own or not rival:
+        return _MISSING
+    return f"{rival[1].wall_s / own.wall_s:.2f} times {_TITLES[rival[0]]}'s speed"
+
+
+def _measurements(results: Results, corpora: Sequence[Corpus]) -> str:
+    header = ["Work", *(_TITLES[name] for name in NAMES), "Donjon"]
+    rows = []
+    for corpus in (corpus.name for corpus in corpora):
+        for phase in PHASES:
+            cells = [_cell(results.summary(name, corpus, phase)) for name in NAMES]
+            rows.append([work(corpus, phase), *cells, _ratio(results, corpus, phase)])
+        rows.append([f"{corpus}: stored size", *_stored(results, corpus)])
+    starts = [results.summary(name, "", VERSION) for name in NAMES]
+    rows.append(["`--version`", *(f"{start.wall_s:.3f} s" if start else _MISSING for start in starts), ""])
+    return "## Measurements\n\nWall time, CPU time, peak memory.\n\n" + _table(header, rows)
+
+
+def _stored(results: Results, corpus: str) -> list[str]:
+    found = {name: results.summary(name, corpus, "backup") for name in NAMES}
+    cells = [f"{summary.stored_bytes / 1e6:.0f} MB" if summary else _MISSING for summary in found.values()]
+    own, rivals = found["donjon"], [found[name] for name in RIVALS]
+    smaller = min((rival.stored_bytes for rival in rivals if rival), default=0.0)
+    return [*cells, f"{own.stored_bytes / smaller:.3f} of the smaller" if own and smaller else _MISSING]
+
+
+def _conditions(results: Results, corpora: Sequence[Corpus], work_folder: Path) -> str:
+    lines = ["## Conditions\n"]
+    for corpus in corpora:
+        lines.append(f"- Corpus {corpus.name}: {_describe(corpus)}.")
+    for name in NAMES:
+        own = [result for result in results.all if result.tool == name]
+        versions, dates = (
+            sorted({result.version for result in own}),
+            sorted({result.run[:10] for result in own}),
+        )
+        if own:
+            lines.append(f"- {_TITLES[name]} {', '.join(versions)}, measured {', '.join(dates)}.")
+        else:
+            lines.append(f"- {_TITLES[name]}: not measured yet.")
+    lines.append(f"- Machine: {_machine(work_folder)}.")
+    lines += [f"- {warning}" for warning in _warnings(results)]
+    return "\n".join(lines) + "\n"
+
+
+def _describe(corpus: Corpus) -> str:
+    kind = {
+        "big": "half random bytes, half a tar of the system's files",
+        "small": "files of the system",
+        "many": "text of made-up words, every file another",
+    }[corpus.name]
+    text = f"{corpus.files:,} files, {corpus.bytes / 2**30:.2f} GiB: {kind}"
+    if corpus.copies > 1:
+        text += (
+            f" (the machine has too few: used {corpus.copies} times, every byte shifted by the number of the"
+            " copy, so that copies compress alike but do not deduplicate)"
+        )
+    return text
+
+
+def _machine(work_folder: Path) -> str:
+    processor = platform.processor() or platform.machine()
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    return (
+        f"{os.cpu_count()} cores of {processor}, {memory:.0f} GiB of memory, {_file_system(work_folder)},"
+        f" {system}, kernel {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def _file_system(folder: Path) -> str:
+    best, kind = "", "unknown file system"
+    for line in _lines("/proc/mounts"):
+        _, mount, found, *_ = line.split()
+        if folder.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, found
+    return kind
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _warnings(results: Results) -> list[str]:
+    warnings = []
+    for corpus in sorted({result.corpus for result in results.all if result.corpus}):
+        runs = {result.run for result in results.all if result.corpus == corpus}
+        if len(runs) > 1:
+            warnings.append(
+                f"Corpus {corpus}: the tools were **not** measured in one run, so compare with care."
+            )
+    busiest = max((result.load for result in results.all), default=0.0)
+    if busiest > (os.cpu_count() or 1):
+        warnings.append(
+            f"The machine was **not** idle: up to {busiest:.1f} processes wanted a core when a step started."
+            " The tools themselves count as well."
+        )
+    return warnings

@@ -1,0 +1,181 @@
+"""How each tool is told to do the same work, with its own defaults for security and syncing.
+
+zstd level 3 for all: restic's ``auto`` is zstd at its default level, which is 3; Borg is told; Donjon's
+default is 3. Each has its cache and keys in a folder of its own. Borg has no default encryption;
+``repokey`` is the mode that its documentation starts with.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import rivals
+from bench.measure import Command, run
+
+NAMES = ("restic", "borg", "donjon")
+
+_PASSWORD = "correct horse battery staple"  # noqa: S105 - of repositories that live for minutes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one tool works on one corpus: everything is below ``folder`` and removed afterwards."""
+
+    folder: Path
+    corpus: Path
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "repository"
+
+    @property
+    def home(self) -> Path:
+        """Caches, keys and settings."""
+        return self.folder / "home"
+
+    @property
+    def restored(self) -> Path:
+        return self.folder / "restored"
+
+
+class Tool(ABC):
+    """One backup program. Its methods describe commands, for others to run and measure."""
+
+    name: str
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+
+    @abstractmethod
+    def settings(self, place: Place) -> dict[str, str]:
+        """The tool's own environment variables."""
+
+    @abstractmethod
+    def prepare(self, place: Place) -> Command:
+        """Make an empty repository; not measured."""
+
+    @abstractmethod
+    def backup(self, place: Place) -> Command:
+        """Back up the corpus; the second time nothing has changed."""
+
+    @abstractmethod
+    def restore(self, place: Place) -> Command:
+        """Restore the latest backup into ``place.restored``, which is there and empty."""
+
+    @abstractmethod
+    def verify(self, place: Place) -> Command:
+        """Read all stored data and check all of it."""
+
+    def command(self, place: Place, *arguments: str, folder: Path | None = None) -> Command:
+        """Run the tool with the same small environment for all, and its own settings on top."""
+        environment = {
+            "HOME": str(place.home),
+            "LC_ALL": "C.UTF-8",
+            "PATH": os.environ["PATH"],
+            **self.settings(place),
+        }
+        return Command((str(self.program), *arguments), environment, folder or place.folder)
+
+    def show_version(self, place: Place) -> Command:
+        """Print the version: what starting the program costs."""
+        return self.command(place, "--version")
+
+    def version(self, place: Place) -> str:
+        """The version alone. Raises :class:`~bench.measure.CommandError`."""
+        found = re.search(r"\d+\.\d+\S*", run(self.show_version(place)))
+        return found.group() if found else "unknown"
+
+
+class Restic(Tool):
+    """restic, whose encryption has no options."""
+
+    name = "restic"
+
+    def settings(self, place: Place) -> dict[str, str]:
+        return {
+            "RESTIC_REPOSITORY": str(place.repository),
+            "RESTIC_PASSWORD": _PASSWORD,
+            "RESTIC_CACHE_DIR": str(place.home / "cache"),
+            "RESTIC_COMPRESSION": "auto",
+        }
+
+    def prepare(self, place: Place) -> Command:
+        return self.command(place, "init", "--quiet")
+
+    def backup(self, place: Place) -> Command:
+        return self.command(place, "backup", "--quiet", str(place.corpus))
+
+    def restore(self, place: Place) -> Command:
+        return self.command(place, "restore", "latest", "--quiet", "--target", str(place.restored))
+
+    def verify(self, place: Place) -> Command:
+        return self.command(place, "check", "--read-data", "--quiet")
+
+    def show_version(self, place: Place) -> Command:
+        return self.command(place, "version")
+
+
+class Borg(Tool):
+    """Borg 1.4."""
+
+    name = "borg"
+
+    def settings(self, place: Place) -> dict[str, str]:
+        return {
+            "BORG_REPO": str(place.repository),
+            "BORG_PASSPHRASE": _PASSWORD,
+            "BORG_BASE_DIR": str(place.home),
+        }
+
+    def prepare(self, place: Place) -> Command:
+        return self.command(place, "init", "--encryption", "repokey")
+
+    def backup(self, place: Place) -> Command:
+        return self.command(place, "create", "--compression", "zstd,3", "::{utcnow:%s%f}", str(place.corpus))
+
+    def restore(self, place: Place) -> Command:
+        archive = run(self.command(place, "list", "--short", "--last", "1")).strip()
+        return self.command(place, "extract", f"::{archive}", folder=place.restored)
+
+    def verify(self, place: Place) -> Command:
+        return self.command(place, "check", "--verify-data")
+
+
+class Donjon(Tool):
+    """Donjon of this checkout. Locks are off, since the vault is removed afterwards."""
+
+    name = "donjon"
+
+    def settings(self, place: Place) -> dict[str, str]:
+        return {
+            "DONJON_HOME": str(place.home),
+            "DONJON_VAULT": place.repository.as_uri(),
+            "DONJON_KIT": str(place.folder / "kit"),
+        }
+
+    def prepare(self, place: Place) -> Command:
+        kit = str(place.folder / "kit")
+        return self.command(place, "init", place.repository.as_uri(), "--kit", kit, "--lock", "none")
+
+    def backup(self, place: Place) -> Command:
+        return self.command(place, "backup", str(place.corpus), "--json")
+
+    def restore(self, place: Place) -> Command:
+        return self.command(place, "restore", "latest", str(place.restored))
+
+    def verify(self, place: Place) -> Command:
+        return self.command(place, "verify", "--data", "100", "--json")
+
+
+def find(name: str, folder: Path) -> Tool:
+    """Get a tool ready, installing it below ``folder`` if needed. Raises ``RivalError``."""
+    if name == "restic":
+        return Restic(rivals.restic(folder))
+    if name == "borg":
+        return Borg(rivals.borg(folder))
+    return Donjon(Path(sys.executable).with_name("donjon"))
