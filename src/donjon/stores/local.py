@@ -48,7 +48,7 @@ from donjon.stores.files import LOCK_ATTRIBUTE, has_attributes, read_lock, sync,
 from donjon.stores.immutable import can_set_immutable, is_immutable, remove_leftover, set_immutable
 
 _TEMPORARY = ".tmp"
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block us
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}

@@ -182,29 +182,12 @@ class StoreTests:
 
     # Reading
 
-    @pytest.mark.parametrize(
-        ("offset", "length", "expected"),
-        [
-            (0, None, DATA),
-            (0, 10, DATA[:10]),
-            (1000, 100, DATA[1000:]),
-            (1000, None, DATA[1000:]),
-            (17, 1, DATA[17:18]),
-            (17, 0, b""),
-            (1024, 10, b""),
-            (1024, None, b""),
-            (5000, 10, b""),
-            (-10, None, DATA[-10:]),
-            (-10, 4, DATA[-10:-6]),
-            (-10, 100, DATA[-10:]),
-            (-1024, None, DATA),
-            (-5000, None, DATA),
-            (-5000, 3, DATA[:3]),
-            (-10, 0, b""),
-        ],
-    )
-    def test_ranges(self, store: ObjectStore, offset: int, length: int | None, expected: bytes) -> None:
+    @pytest.mark.parametrize("length", [None, 0, 1, 10, 100, 5000])
+    @pytest.mark.parametrize("offset", [0, 17, 1000, 1023, 1024, 5000, -1, -10, -1024, -5000])
+    def test_ranges(self, store: ObjectStore, offset: int, length: int | None) -> None:
         store.put("one", DATA)
+        rest = DATA[offset:]  # a slice reaches beyond both ends as a range does
+        expected = rest if length is None else rest[:length]
         assert store.get("one", offset=offset, length=length) == expected
 
     def test_get_into_fills_the_buffer_and_nothing_else(self, store: ObjectStore) -> None:
@@ -394,7 +377,6 @@ class StoreTests:
             self._refused(again, info)
 
     def test_close_twice_is_harmless(self, store: ObjectStore) -> None:
-        store.put("one", DATA)
         store.close()
         store.close()
 
