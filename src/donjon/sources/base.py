@@ -24,16 +24,29 @@ class Content(Protocol):
 class Item(Protocol):
     """One file, directory or other thing that a source found."""
 
-    depth: int
-    name: bytes
-    #: For messages and progress.
-    path: bytes
-    #: Bytes of content; 0 for everything but files.
-    size: int
-    #: Whether ``open`` may be called.
-    is_file: bool
-    #: (device, inode) of a file that has several names, else None.
-    link_group: tuple[int, int] | None
+    @property
+    def depth(self) -> int:
+        """0 for the items right below the root."""
+
+    @property
+    def name(self) -> bytes:
+        """The last component of the path."""
+
+    @property
+    def path(self) -> bytes:
+        """For messages and progress."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of content; 0 for everything but files."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether ``open`` may be called."""
+
+    @property
+    def link_group(self) -> tuple[int, int] | None:
+        """(device, inode) of a file that has several names, else None."""
 
     def same_as(self, previous: Entry) -> bool:
         """Whether nothing has changed since ``previous`` was described, going by the metadata alone."""
@@ -43,8 +56,6 @@ class Item(Protocol):
 
     def open(self) -> Content:
         """Open for reading. Raises ``OSError``; ``FileNotFoundError`` if it vanished."""
-
-
 
 
 class Source(Protocol):
