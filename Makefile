@@ -15,10 +15,10 @@ FUZZ_SECONDS ?= 60
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types bench fuzz docs lock clean
+.PHONY: help demo test coverage lint types bench fuzz docs lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml tools/venv.sh
 	@echo "Setting up $(VENV)"
@@ -31,6 +31,13 @@ demo: $(STAMP) ## back up, lose and recover real files, for all to see
 test: $(STAMP) ## run all tests, after installing the Debian packages that they use
 	@tools/debian-packages.sh $(DEBIAN_PACKAGES)
 	@$(RUN)/python -m pytest $(ARGS)
+
+coverage: $(STAMP) ## run all tests and tell which lines they never reach
+	@tools/debian-packages.sh $(DEBIAN_PACKAGES)
+	@$(RUN)/coverage erase
+	@$(RUN)/coverage run -m pytest $(ARGS)
+	@$(RUN)/coverage combine --quiet
+	@$(RUN)/coverage report
 
 lint: types ## check style, types, and which room may import which
 	@$(RUN)/ruff check .

@@ -74,7 +74,7 @@ def _ratio(results: Results, corpus: str, phase: str) -> str:
 
 
 def _measurements(results: Results, corpora: Sequence[Corpus]) -> str:
-    header = ["Work", *(_TITLES[name] for name in NAMES), "Donjon"]
+    header = ["Work", *(_TITLES[name] for name in NAMES), "Ratio"]
     rows = []
     for corpus in (corpus.name for corpus in corpora):
         for phase in PHASES:
@@ -141,7 +141,7 @@ def _machine(work_folder: Path) -> str:
         system = platform.system()
     return (
         f"{os.cpu_count()} cores of {processor}, {memory:.0f} GiB of memory, {_file_system(work_folder)},"
-        f" {system}, kernel {platform.release()}, Python {platform.python_version()}"
+        f" {system}, kernel {platform.release().split('-')[0]}, Python {platform.python_version()}"
     )
 
 
