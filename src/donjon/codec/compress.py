@@ -10,7 +10,7 @@ import zstandard
 from donjon.core.errors import IntegrityFailure
 from donjon.core.units import KIB
 
-Buffer = bytes | bytearray | memoryview
+Buffer = bytes | memoryview
 
 LEVEL = 3
 _SAMPLE_BYTES = 4 * KIB

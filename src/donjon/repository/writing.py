@@ -62,6 +62,7 @@ class WriteSession:
         self._own: set[PackNumber] = set()
         self._reliable: dict[PackNumber, int] | None = None
         self.bytes_stored = 0
+        self.protected_until = 0
         self._check_writer()
         self.index = Index(cache)
         self.index.load_cached(writer)
@@ -198,14 +199,18 @@ class WriteSession:
     def rely_on(self, chunk: bytes) -> bool:
         """Whether the vault has this chunk in a pack that may be relied on; if so it counts as used."""
         row = self.index.find(chunk, self.writer)
-        if row is None or not self._outlasts(row.lock_until):
-            return False
-        self._use(row)
-        return True
+        if row is not None and self._outlasts(row.lock_until):
+            self._used.add((row.session, row.ordinal))
+            return True
+        if place := self._known.get(chunk):
+            self._used.add(place)
+            return True
+        return False
 
-    def is_new(self, chunk: bytes) -> bool:
-        """Whether this session (or a dead one whose packs it took over) stores this chunk."""
-        return chunk in self._known
+    def has(self, chunk: bytes) -> bool:
+        """Like ``rely_on``, but does not count as a use."""
+        row = self.index.find(chunk, self.writer)
+        return bool(self._known.get(chunk)) or (row is not None and self._outlasts(row.lock_until))
 
     def may_use(self, packs: frozenset[PackNumber]) -> bool:
         """Whether all these packs of this writer may be relied on."""
@@ -236,9 +241,6 @@ class WriteSession:
 
     def _outlasts(self, lock_until: int) -> bool:
         return self.vault.outlasts_backup(lock_until, self._started_at)
-
-    def _use(self, row: PackRow) -> None:
-        self._used.add((row.session, row.ordinal))
 
     def store(self, kind: PackKind, raw: memoryview, chunks: list[tuple[bytes, int]]) -> None:
         """Store claimed chunks, end to end in ``raw``, as one frame. ``chunks`` are (id, length)."""
@@ -306,6 +308,7 @@ class WriteSession:
             msg = f"the backup took {elapsed} s, longer than this vault allows"
             raise Refused(msg, hint="Run it again: it goes on from what is stored by now.")
         used = self._used | self._own
+        self.protected_until = self._protected_until(used)
         sealed = seal_body(self._key, body)
         sequence = self._next_sequence()
         while True:
@@ -315,7 +318,7 @@ class WriteSession:
                 self._previous_digest(sequence),
                 self.number,
                 self._clock(),
-                self._protected_until(used),
+                self.protected_until,
                 self._uses(used),
                 sealed,
             )

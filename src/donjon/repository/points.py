@@ -1,0 +1,163 @@
+"""Recovery points: listing them, naming them, opening what is sealed in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from donjon.codec.digest import digest
+from donjon.core.errors import IntegrityFailure, ObjectNotFound, PointNotFound, UsageError
+from donjon.format import names
+from donjon.format.manifest import Manifest, PointBody, open_body
+from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.repository.index import PackKey
+from donjon.repository.vault import Vault
+
+
+@dataclass(frozen=True)
+class Point:
+    """A committed recovery point.
+
+    ``time`` is when the store received it, in Unix seconds, never before the point that the same writer
+    made before it: the order of points does not depend on any clock.
+    """
+
+    point_id: bytes
+    name: str
+    manifest: Manifest
+    time: int
+
+    @cached_property
+    def uses(self) -> frozenset[PackKey]:
+        """The packs that it needs."""
+        return frozenset(
+            (use.writer, use.session, ordinal) for use in self.manifest.uses for ordinal in use.ordinals()
+        )
+
+
+@dataclass(frozen=True)
+class OpenPoint:
+    """A point whose sealed part has been opened."""
+
+    point: Point
+    body: PointBody
+
+    @property
+    def point_id(self) -> bytes:
+        """32 bytes."""
+        return self.point.point_id
+
+
+def read_manifest(vault: Vault, name: str, data: bytes) -> Manifest:
+    """A manifest, its signature checked. Raises ``IntegrityFailure``."""
+    manifest = parse_object(data, ObjectKind.MANIFEST, Manifest, name)
+    verify_object(data, vault.vault_id, vault.keyring.writer(manifest.writer, name).public, name)
+    if name != names.manifest(manifest.writer, manifest.sequence):
+        msg = f"{name}: holds another manifest"
+        raise IntegrityFailure(msg, hint="Objects were swapped. Do not trust this store.")
+    return manifest
+
+
+def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> list[Point]:
+    """All points, oldest first.
+
+    A damaged manifest is added to ``damaged`` and left out; without that list it is raised.
+    """
+    points: list[Point] = []
+    latest: dict[bytes, int] = {}
+    for info in vault.store.list(names.MANIFESTS):
+        if info.delete_marker or not info.is_latest:
+            continue
+        try:
+            data = vault.store.get(info.name)
+            manifest = read_manifest(vault, info.name, data)
+        except ObjectNotFound:
+            continue
+        except IntegrityFailure as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
+            continue
+        time = max(info.stored_at, latest.get(manifest.writer, 0))
+        latest[manifest.writer] = time
+        points.append(Point(digest(data), info.name, manifest, time))
+    points.sort(key=lambda point: (point.time, point.manifest.writer, point.manifest.sequence))
+    return points
+
+
+def open_point(vault: Vault, point: Point) -> OpenPoint:
+    """Open the sealed part. Raises ``KeyNotAvailable``, ``IntegrityFailure``."""
+    key = vault.session_key(point.manifest.writer, point.manifest.session)
+    return OpenPoint(point, open_body(key, point.manifest.sealed, point.name))
+
+
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d([T ]\d\d(:\d\d(:\d\d)?)?)?(Z|[+-]\d\d:?\d\d)?$")
+_HEX = re.compile(r"^[0-9a-f]{4,64}$")
+
+
+def find_point(vault: Vault, points: Iterable[Point], name: str) -> OpenPoint:
+    """The point that ``name`` means: ``latest``, ``WORKLOAD@latest``, ``WORKLOAD@TIME`` or a prefix of
+    an id (at least 4 hexadecimal digits). A time means the last point not after it.
+
+    Raises ``PointNotFound`` if there is none or the prefix fits several.
+    """
+    listed = list(points)
+    workload, separator, moment = name.rpartition("@")
+    if separator or name == "latest":
+        return _by_time(vault, listed, workload if separator else None, moment)
+    if not _HEX.match(name):
+        msg = f"{name!r} is no name of a point"
+        raise PointNotFound(
+            msg, hint="Use latest, WORKLOAD@latest, WORKLOAD@TIME or an id of `donjon points`."
+        )
+    fitting = [point for point in listed if point.point_id.hex().startswith(name)]
+    if len(fitting) == 1:
+        return open_point(vault, fitting[0])
+    if fitting:
+        msg = f"{name} fits {len(fitting)} points"
+        raise PointNotFound(msg, hint="Give more digits of the id.")
+    msg = f"there is no point {name} in {vault.store.url}"
+    raise PointNotFound(msg, hint="See `donjon points`.")
+
+
+def _by_time(vault: Vault, points: list[Point], workload: str | None, moment: str) -> OpenPoint:
+    until = None if moment == "latest" else parse_moment(moment)
+    for point in reversed(points):
+        if until is not None and point.time > until:
+            continue
+        opened = open_point(vault, point)
+        if workload is None or opened.body.workload == workload:
+            return opened
+    what = "point" if workload is None else f"point of the workload {workload!r}"
+    before = "" if until is None else f" at or before {moment}"
+    msg = f"there is no {what}{before} in {vault.store.url}"
+    raise PointNotFound(msg, hint="See `donjon points`.")
+
+
+def parse_moment(text: str) -> int:
+    """Unix seconds of an ISO 8601 time; without a zone it is local time. A time names the end of its
+    last unit: ``10:00`` includes all of that minute.
+
+    Raises ``UsageError``.
+    """
+    match = _TIME.match(text)
+    if not match:
+        msg = f"{text!r} is no time"
+        raise UsageError(msg, hint="Write it like 2026-11-23T10:00 or 2026-11-23.")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is no time: {error}"
+        raise UsageError(msg) from error
+    unit_s = 86_399
+    if match[1]:
+        unit_s = 3_599 if not match[2] else 59 if not match[3] else 0
+    return int((moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).timestamp()) + unit_s
+
+
+def opened(vault: Vault, points: Iterable[Point]) -> Iterator[OpenPoint]:
+    """Each point with its sealed part opened."""
+    return (open_point(vault, point) for point in points)
