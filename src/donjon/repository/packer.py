@@ -7,6 +7,7 @@ Whoever completes the last frame of a full pack signs and stores it while others
 from __future__ import annotations
 
 import itertools
+import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ class SessionIdentity:
 
 @dataclass(slots=True)
 class _OpenPack:
-    buffer: bytearray
+    buffer: mmap.mmap
     ordinal: int
     used: int = 0
     chunk_count: int = 0
@@ -93,7 +94,7 @@ class Packer:
         self._lock = threading.Lock()
         self._open: _OpenPack | None = None
         self._limit = PACK_BYTES[kind]
-        self._buffers: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+        self._buffers: queue.SimpleQueue[mmap.mmap | None] = queue.SimpleQueue()
         for _ in range(_BUFFERS[kind]):
             self._buffers.put(None)
 
@@ -131,8 +132,9 @@ class Packer:
                     full = pack if not pack.pending else None
             if full is not None:
                 self._finish(full)
+            # Page-aligned, so that a store may write past the page cache.
             # Blocks while both buffers are on their way to the store: that is the backpressure.
-            buffer = self._buffers.get() or bytearray(self._limit)
+            buffer = self._buffers.get() or mmap.mmap(-1, self._limit)
             with self._lock:
                 taken = self._open is None
                 if taken:

@@ -1,0 +1,171 @@
+"""Builds adapters from addresses and settings. No other module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from donjon.app.config import Home, KnownVault, Settings
+from donjon.core.errors import IntegrityFailure, KeyNotAvailable, UsageError
+from donjon.core.events import Progress, Silent
+from donjon.keys.base import PASSPHRASE
+from donjon.repository.cache import Cache
+from donjon.repository.credential import WriterCredential
+from donjon.repository.index import Index
+from donjon.repository.reading import ChunkReader
+from donjon.repository.rebuild import complete_index
+from donjon.repository.vault import Vault, open_vault
+from donjon.stores.base import ObjectStore
+
+if TYPE_CHECKING:
+    from donjon.keys.recovery import RecoveryKit
+
+#: Asks a person for a passphrase; None where nobody can be asked.
+Ask = Callable[[str], str]
+
+
+def normal_url(url: str) -> str:
+    """The address with its scheme; a bare path becomes ``file://`` with an absolute path."""
+    if "://" in url:
+        return url
+    return Path(url).absolute().as_uri()
+
+
+def open_store(url: str, *, create: bool = False) -> ObjectStore:
+    """The store at an address, with retries. Raises ``UsageError`` for an address that is none."""
+    from donjon.stores.retry import RetryingStore
+
+    url = normal_url(url)
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        from donjon.stores.local import LocalStore
+
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            msg = f"{url}: is no address of a local folder"
+            raise UsageError(msg, hint="Write file:///absolute/path.")
+        folder = Path(unquote(parts.path))
+        return LocalStore.create(folder) if create else LocalStore(folder)
+    if parts.scheme == "sftp":
+        from donjon.stores.sftp import SftpStore
+
+        return RetryingStore(SftpStore.create(url) if create else SftpStore(url))
+    msg = f"{url}: Donjon has no store for {parts.scheme}:// yet"
+    raise UsageError(msg, hint="Use file:///path or sftp://user@host/path.")
+
+
+class Workspace:
+    """What a command works with: the settings of the user and all that is opened by them."""
+
+    def __init__(self, settings: Settings, *, ask: Ask | None = None) -> None:
+        self.settings = settings
+        self.home = Home(settings.home)
+        self._ask = ask
+
+    def open(self) -> Vault:
+        """The vault that is meant, without any key."""
+        chosen = self.home.select(self.settings.vault)
+        if isinstance(chosen, KnownVault):
+            vault = open_vault(open_store(chosen.url), root_public=bytes.fromhex(chosen.root_public))
+        else:
+            vault = open_vault(open_store(chosen))
+        for known in self.home.vaults():
+            if known.vault_id == vault.vault_id.hex() and known.root_public != vault.object.root_public.hex():
+                msg = f"{vault.store.url}: claims to be {known.name}, but its root key is another"
+                raise KeyNotAvailable(msg, hint="Do not use this store; find out who replaced the vault.")
+        return vault
+
+    def cache(self, vault: Vault) -> Cache:
+        """This host's cache of a vault."""
+        return Cache(self.home.cache_path(vault.vault_id))
+
+    def open_for_writing(self) -> tuple[Vault, WriterCredential]:
+        """The vault with the writer credential of this host, which opens no backup."""
+        vault = self.open()
+        credential = WriterCredential.read(self.home.writer_path(vault.vault_id))
+        if (credential.vault_id, credential.root_public) != (vault.vault_id, vault.object.root_public):
+            msg = f"{vault.store.url}: this host is enrolled in a vault with another root key"
+            raise KeyNotAvailable(msg, hint="Check the address; if the vault was replaced, ask by whom.")
+        vault.use_secret(credential.secret)
+        return vault, credential
+
+    def open_for_reading(self) -> Vault:
+        """The vault with a key that opens it: the recovery kit or a passphrase.
+
+        Raises ``KeyNotAvailable`` if none was given or none fits.
+        """
+        vault = self.open()
+        self.unlock(vault)
+        return vault
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the user named a key that opens backups."""
+        return self.settings.kit is not None or self.settings.passphrase_file is not None
+
+    def unlock(self, vault: Vault) -> None:
+        """Use the kit or the passphrase that the user gave."""
+        if self.settings.kit is not None:
+            vault.use_opener(self.read_kit(vault).opener())
+        elif self.settings.passphrase_file is not None or self._ask is not None:
+            self._unlock_with_passphrase(vault)
+        else:
+            raise no_key(vault)
+
+    def read_kit(self, vault: Vault) -> RecoveryKit:
+        """The recovery kit that the user named. Raises ``KeyNotAvailable`` if it is of another vault."""
+        from donjon.keys.recovery import read_kit
+
+        if self.settings.kit is None:
+            msg = "this needs the recovery kit"
+            raise KeyNotAvailable(msg, hint="Give it with --kit FILE or DONJON_KIT.")
+        kit = read_kit(self.settings.kit, self._passphrase("Passphrase of the recovery kit: "))
+        if kit.vault_id != vault.vault_id or (
+            kit.root is not None and kit.root.public != vault.object.root_public
+        ):
+            msg = f"{self.settings.kit}: is the recovery kit of another vault ({kit.vault_name!r})"
+            raise KeyNotAvailable(msg, hint=f"Use the kit of {vault.store.url}.")
+        return kit
+
+    def _unlock_with_passphrase(self, vault: Vault) -> None:
+        from donjon.keys.passphrase import unlock
+
+        members = [m for m in vault.keyring.members.values() if m.recipient.kind == PASSPHRASE]
+        source = self._passphrase("Passphrase of the vault: ")
+        if not members or source is None:
+            raise no_key(vault)
+        passphrase = source()
+        for member in members:
+            try:
+                vault.use_opener(unlock(member.recipient, passphrase))
+            except (KeyNotAvailable, IntegrityFailure):
+                continue
+            return
+        msg = f"{vault.store.url}: the passphrase opens none of the {len(members)} passphrase keys"
+        raise KeyNotAvailable(msg, hint="Check the passphrase, or use the recovery kit with --kit FILE.")
+
+    def _passphrase(self, prompt: str) -> Callable[[], str] | None:
+        if (path := self.settings.passphrase_file) is not None:
+            from donjon.keys.passphrase import passphrase_from_file
+
+            return lambda: passphrase_from_file(path)
+        if (ask := self._ask) is not None:
+            return lambda: ask(prompt)
+        return None
+
+    def reader(self, vault: Vault, progress: Progress | None = None) -> ChunkReader:
+        """What reads chunks of an opened vault; the index is brought up to date first."""
+        index = Index(self.cache(vault))
+        listener = progress or Silent()
+        for name in index.sync_all(vault):
+            listener.note(f"{name}: is damaged; what it held is read from the packs if needed")
+        return ChunkReader(vault, index, lambda: complete_index(vault, index, listener))
+
+
+def no_key(vault: Vault) -> KeyNotAvailable:
+    """The error for a command that needs a key and has none."""
+    return KeyNotAvailable(
+        f"{vault.store.url}: no key at hand that opens this vault",
+        hint="Give the recovery kit with --kit FILE or DONJON_KIT, or --passphrase-file FILE.",
+    )

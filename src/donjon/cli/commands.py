@@ -1,0 +1,29 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from donjon.cli import backup, init, points, restore, verify
+
+_HELP = """Backups that an attacker holding the production credentials cannot delete, alter or read.
+
+Start with `donjon init URL --kit FILE`, then `donjon backup PATH`."""
+
+
+def application() -> Callable[..., object]:
+    """The command line as one callable."""
+    app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    app.callback()(_options)
+    app.command("init")(init.init)
+    app.command("backup")(backup.backup)
+    app.command("points")(points.points)
+    app.command("restore")(restore.restore)
+    app.command("verify")(verify.verify)
+    return typer.main.get_command(app)
+
+
+def _options() -> None:
+    pass

@@ -1,0 +1,58 @@
+"""The command `donjon`: gathers the command groups and maps errors to exit codes, once."""
+
+from __future__ import annotations
+
+import sys
+
+from donjon.core.errors import DonjonError
+from donjon.version import __version__
+
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:  # before anything slow is imported
+        sys.stdout.write(f"donjon {__version__}\n")
+        sys.exit(0)
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; the exit code."""
+    import os
+
+    from donjon.cli.output import report_error
+
+    try:
+        return _run_commands(arguments)
+    except DonjonError as error:
+        if os.environ.get("DONJON_DEBUG"):
+            raise
+        report_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("donjon: interrupted; what is stored stays, and the next run goes on from there\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python must not complain when it closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run_commands(arguments: list[str]) -> int:
+    from click.exceptions import Abort, ClickException, Exit
+
+    from donjon.cli.commands import application
+
+    try:
+        code = application()(arguments, prog_name="donjon", standalone_mode=False)
+    except ClickException as error:
+        error.show()
+        return 2
+    except Exit as error:
+        return error.exit_code
+    except Abort as error:
+        raise KeyboardInterrupt from error
+    return code if isinstance(code, int) else 0
