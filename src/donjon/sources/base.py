@@ -55,7 +55,13 @@ class Item(Protocol):
         """Everything but the content. Raises ``OSError``."""
 
     def open(self) -> Content:
-        """Open for reading. Raises ``OSError``; ``FileNotFoundError`` if it vanished."""
+        """Open for reading. Raises ``OSError``; ``FileNotFoundError`` if it vanished.
+
+        What ``describe`` says afterwards is of the file that was opened.
+        """
+
+    def refresh(self) -> None:
+        """Look at a file again, after it changed while it was read. Raises ``OSError``."""
 
 
 class Source(Protocol):

@@ -13,7 +13,15 @@ import msgspec
 
 from donjon.format.entries import Entry, Kind
 from donjon.sources.content import FileContent
-from donjon.sources.descriptors import LOOK_FLAGS, PATH_LIMIT, READ_FLAGS, no_atime, open_seen
+from donjon.sources.descriptors import (
+    LOOK_FLAGS,
+    PASS_FLAGS,
+    PATH_LIMIT,
+    READ_FLAGS,
+    no_atime,
+    open_seen,
+    replaced,
+)
 
 NS_PER_S = 1_000_000_000
 
@@ -68,14 +76,15 @@ def _name_or_nothing(look_up: Callable[[], str]) -> str:
 
 
 class Folder:
-    """A directory of the walk, for building the paths of what is in it."""
+    """A directory of the walk, ``seen`` there, for finding what is in it again later."""
 
-    __slots__ = ("context", "known_prefix", "name", "parent")
+    __slots__ = ("context", "known_prefix", "name", "parent", "seen")
 
-    def __init__(self, context: Context, parent: Folder | None, name: bytes) -> None:
+    def __init__(self, context: Context, parent: Folder | None, name: bytes, seen: os.stat_result) -> None:
         self.context = context
         self.parent = parent
         self.name = name
+        self.seen = seen
         # Kept only while short: the prefixes of a very deep tree would add up to its depth squared.
         self.known_prefix: bytes | None = None
         if parent is None:
@@ -177,17 +186,38 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
         )
 
     def open(self) -> FileContent:
-        """Open the content. Raises ``OSError``; ``FileNotFoundError`` if the file vanished."""
+        """Open the content. Raises ``OSError``; ``FileNotFoundError`` if the file vanished.
+
+        A file that was replaced by another one since the walk, as editors do it, is looked at again.
+        """
         if not self.is_file:
             raise OSError(errno.EINVAL, "is not a regular file", self.path)
-        seen = self.status
-        quiet = no_atime(seen.st_uid, self.folder.context.euid)
-        fd, opened = open_seen(self.path, READ_FLAGS, seen, quiet)
+        quiet = no_atime(self.status.st_uid, self.folder.context.euid)
         try:
-            return FileContent(fd, seen, opened)
+            fd, opened = open_seen(self.path, READ_FLAGS, self.status, quiet)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            self.refresh()
+            fd, opened = open_seen(self.path, READ_FLAGS, self.status, quiet)
+        try:
+            return FileContent(fd, self.status, opened)
         except BaseException:
             os.close(fd)
             raise
+
+    def refresh(self) -> None:
+        """Look again, in the very directory of the walk. Raises ``OSError``, also if it is no file now."""
+        folder = self.folder
+        above = folder.prefix.rstrip(b"/") or b"/"
+        fd, _ = open_seen(above, PASS_FLAGS | os.O_NOFOLLOW, folder.seen)
+        try:
+            status = os.stat(self.name, dir_fd=fd, follow_symlinks=False)
+        finally:
+            os.close(fd)
+        if stat.S_ISREG(status.st_mode) != self.is_file:
+            raise replaced(self.path)
+        self.status = status
 
     def _look(self, is_link: bool) -> tuple[bytes, Xattrs]:
         """The target of a link, and the extended attributes."""

@@ -107,6 +107,10 @@ class _StreamItem:
         self._content = _StreamContent(self._stream, self.path)
         return self._content
 
+    def refresh(self) -> None:
+        """Nothing to look at. Raises ``OSError``, as a stream cannot be read again."""
+        raise OSError(errno.EINVAL, "cannot be read (again)", self.path)
+
 
 class _StreamContent:
     __slots__ = ("_path", "_stream", "ended", "extents", "size")

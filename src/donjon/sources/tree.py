@@ -37,19 +37,18 @@ class _Wanted:
 class _Level:
     """A directory on the way from the root to where the walk is. ``fd`` is -1 while it is closed."""
 
-    __slots__ = ("depth", "device", "fd", "folder", "inside", "names", "seen", "wanted")
+    __slots__ = ("depth", "device", "fd", "folder", "inside", "names", "wanted")
 
-    def __init__(self, folder: Folder, depth: int, seen: os.stat_result, wanted: _Wanted | None) -> None:
+    def __init__(self, folder: Folder, depth: int, wanted: _Wanted | None) -> None:
         self.folder = folder
         self.depth = depth
-        self.seen = seen
         self.wanted = wanted
         self.fd = -1
         self.names: Iterator[bytes] = iter(())
         #: Whether everything here belongs to a source; else only what leads to one.
         self.inside = False
         #: The device of that source.
-        self.device = seen.st_dev
+        self.device = folder.seen.st_dev
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -126,7 +125,8 @@ class TreeSource:
         self._context.problems.append((path, reason))
 
     def _start(self) -> None:
-        level = _Level(Folder(self._context, None, b""), 0, os.lstat(b"/"), self._wanted)
+        root = os.lstat(b"/")
+        level = _Level(Folder(self._context, None, b"", root), 0, self._wanted)
         level.inside = self._wanted.is_source
         self._open(level, b"/", None)
 
@@ -152,7 +152,8 @@ class TreeSource:
             inside = False
         if not inside and (wanted is None or not wanted.children):
             return False
-        level = _Level(Folder(self._context, above.folder, name), above.depth + 1, status, wanted)
+        folder = Folder(self._context, above.folder, name, status)
+        level = _Level(folder, above.depth + 1, wanted)
         level.inside, level.device = inside, device
         return self._open(level, name, above.fd)
 
@@ -176,18 +177,18 @@ class TreeSource:
     def _open_level(self, level: _Level, name: bytes, dir_fd: int | None) -> int:
         """Open a directory and see that it is the one that the walk saw."""
         if level.inside:
-            quiet = no_atime(level.seen.st_uid, self._context.euid)
+            quiet = no_atime(level.folder.seen.st_uid, self._context.euid)
             fd = open_quietly(name, LIST_FLAGS, quiet, dir_fd)
         else:
             fd = open_quietly(name, PASS_FLAGS | os.O_NOFOLLOW, 0, dir_fd)
         try:
             found = os.fstat(fd)
-            if not is_same(found, level.seen):
+            if not is_same(found, level.folder.seen):
                 # A file system mounted by the opening itself (autofs) is no swap: looked at again
                 # without following links, the name still leads to what was opened.
-                if found.st_dev == level.seen.st_dev or not _leads_to(name, dir_fd, found):
+                if found.st_dev == level.folder.seen.st_dev or not _leads_to(name, dir_fd, found):
                     raise OSError(0, "was replaced by something else while it was backed up")
-                level.seen = found
+                level.folder.seen = found
         except BaseException:
             os.close(fd)
             raise
