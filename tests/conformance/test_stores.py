@@ -10,9 +10,12 @@ from donjon.stores.local import LocalStore
 from donjon.stores.memory import MemoryStore
 from donjon.stores.observe import ObservingStore
 from donjon.stores.retry import RetryingStore
+from donjon.stores.sftp import SftpStore
+from donjon.stores.sftp_connection import SftpAddress, SftpConnection
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import FaultyStore
 from donjon.testing.folders import remove_tree
+from donjon.testing.sshd import SshServer, ssh_server
 from donjon.testing.store_tests import StoreTests
 
 
@@ -68,6 +71,31 @@ class TestLocalStoreWithoutFlag(TestLocalStore):
 
     def test_locks_are_advisory(self, store: ObjectStore) -> None:
         assert store.lock_enforcement is LockEnforcement.ADVISORY
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def connection(server: SshServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpConnection]:
+    """One for all tests, for logging in takes longer than most of them."""
+    address = SftpAddress.parse(server.url(tmp_path_factory.mktemp("unused")))
+    made = SftpConnection(address, identity=server.identity, known_hosts=server.known_hosts)
+    yield made
+    made.close()
+
+
+class TestSftpStore(StoreTests):
+    @pytest.fixture
+    def store(self, server: SshServer, connection: SftpConnection, tmp_path: Path) -> ObjectStore:
+        self.open = lambda: SftpStore(server.url(tmp_path / "vault"), connection)
+        return SftpStore.create(server.url(tmp_path / "vault"), connection)
+
+    def reopen(self, store: ObjectStore) -> ObjectStore:
+        return self.open()
 
 
 class TestRetryingStore(OnManualClock):

@@ -106,7 +106,8 @@ class Table:
         frame: int = _WHERE.unpack_from(self._data, at + 32)[0]
         if frame >= self.frame_count:
             raise _damaged(self.what)
-        return self._pack(_FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0])
+        pack: int = _FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0]
+        return self._pack(pack)
 
     def _find_row(self, chunk: bytes) -> int:
         data, base, size = self._data, self._chunks_at, _CHUNK.size
