@@ -91,11 +91,11 @@ def connection(server: SshServer, tmp_path_factory: pytest.TempPathFactory) -> I
 class TestSftpStore(StoreTests):
     @pytest.fixture
     def store(self, server: SshServer, connection: SftpConnection, tmp_path: Path) -> ObjectStore:
-        self.open = lambda: SftpStore(server.url(tmp_path / "vault"), connection)
+        self.connection = connection
         return SftpStore.create(server.url(tmp_path / "vault"), connection)
 
     def reopen(self, store: ObjectStore) -> ObjectStore:
-        return self.open()
+        return SftpStore(store.url, self.connection)
 
 
 class TestRetryingStore(OnManualClock):

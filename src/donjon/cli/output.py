@@ -16,8 +16,8 @@ from donjon.core.events import Progress, Silent
 from donjon.core.units import format_size
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 _MAX_NOTES = 20
 
@@ -106,11 +106,13 @@ def _bars() -> Bars:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        Progress as RichProgress,
         SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as RichProgress,
     )
 
     return RichProgress(

@@ -103,7 +103,7 @@ class Table:
         at = self._find_row(chunk)
         if at < 0:
             return None
-        frame: int = _WHERE.unpack_from(self._data, at + 32)[0]
+        frame = _WHERE.unpack_from(self._data, at + 32)[0]
         if frame >= self.frame_count:
             raise _damaged(self.what)
         pack: int = _FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0]
@@ -114,7 +114,7 @@ class Table:
         low, high = 0, self.chunk_count - 1
         if high < 0:
             return -1
-        (wanted,) = _PREFIX.unpack_from(chunk)
+        wanted: int = _PREFIX.unpack_from(chunk)[0]
         low_key, high_key = 0, (1 << 64) - 1
         probes = 0
         while low <= high:
@@ -125,7 +125,7 @@ class Table:
                 middle = low + (wanted - low_key) * (high - low) // (high_key - low_key)
                 middle = min(max(middle, low), high)
             at = base + middle * size
-            (key,) = _PREFIX.unpack_from(data, at)
+            key: int = _PREFIX.unpack_from(data, at)[0]
             if key == wanted:
                 found = bytes(data[at : at + 32])
                 if found == chunk:
