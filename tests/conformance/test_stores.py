@@ -10,8 +10,7 @@ from donjon.stores.local import LocalStore
 from donjon.stores.memory import MemoryStore
 from donjon.stores.observe import ObservingStore
 from donjon.stores.retry import RetryingStore
-from donjon.stores.sftp import SftpStore
-from donjon.stores.sftp_connection import SftpAddress, SftpConnection
+from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import FaultyStore
 from donjon.testing.folders import remove_tree
