@@ -228,6 +228,13 @@ def _shifted(table: Table, shift: int) -> Iterator[bytes]:
         yield _CHUNK.pack(chunk, frame + shift, offset, length)
 
 
+def pack_rows(rows: bytes, what: str) -> list[PackRow]:
+    """The open pack rows of an index object. Raises ``IntegrityFailure`` for half a row."""
+    if len(rows) % _PACK.size:
+        raise _damaged(what)
+    return [PackRow(*row) for row in _PACK.iter_unpack(rows)]
+
+
 def index_object_key(index_key: bytes, writer: bytes, session: int, part: int) -> bytes:
     """The key of one index object; it seals one thing, numbered 0."""
     place = writer + session.to_bytes(8, "little") + part.to_bytes(4, "little")

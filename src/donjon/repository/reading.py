@@ -69,6 +69,10 @@ class ChunkReader:
         """Like ``fetch``, but fetches nothing yet: for lengths."""
         return Fetched(self, {chunk: self.locate(chunk, uses) for chunk in ids}, {})
 
+    def knows(self, chunk: bytes, uses: frozenset[PackKey]) -> bool:
+        """Whether the index has a place for this chunk in a pack that the point names."""
+        return any(place.key in uses for place in self.locate(chunk, uses))
+
     def locate(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
         """All places of a chunk, those in packs that the point names first.
 

@@ -72,6 +72,12 @@ class Tree:
                 _report(error, damage)
                 order = None
 
+    def segment(self, record: SegmentRecord) -> Iterator[tuple[bytes, Entry]]:
+        """(path, entry) of one segment. Raises ``IntegrityFailure``."""
+        order = Order(self._what, record.first_path)
+        for entry in decode_segment(self._chunks.read_one(record.chunk, self._uses), self._what):
+            yield order.path(entry), entry
+
     def find(self, path: bytes) -> Entry | None:
         """The entry of one path, or None."""
         for found, entry in self.entries(path):

@@ -1,0 +1,242 @@
+"""Checks of the structure of a vault, none of which needs a key.
+
+Every object is read but the bodies of packs, whose trailers are. What is found is gathered, so that one
+damaged object does not hide another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from donjon.codec.digest import digest
+from donjon.core.errors import IntegrityFailure, ObjectNotFound, UnsupportedVersion
+from donjon.core.events import Progress
+from donjon.format import names
+from donjon.format.manifest import Manifest
+from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.format.session import SealObject
+from donjon.format.table import IndexObject, PackRow, pack_rows
+from donjon.repository.index import PackKey
+from donjon.repository.points import Point, read_manifest
+from donjon.repository.rebuild import pack_digest, read_trailer
+from donjon.repository.vault import Vault
+from donjon.stores.base import ObjectInfo
+
+_NO_MANIFEST = bytes(32)
+BACK_UP_AGAIN = "Back up the affected workloads again with --read-all; look for it in other copies."
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong. ``kind`` is damaged, missing, unexpected, hidden or suspicious."""
+
+    kind: str
+    object: str
+    what: str
+    affects: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+@dataclass(slots=True)
+class Structure:
+    """What a vault consists of, as far as it is sound. Sizes are in bytes."""
+
+    objects: int = 0
+    size_bytes: int = 0
+    packs: dict[PackKey, ObjectInfo] = field(default_factory=dict)
+    indexed: dict[PackKey, PackRow] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, name: str, what: str, remedy: str = "") -> None:
+        """Note something wrong with one object."""
+        affects = tuple(sorted(self._affected(name)))
+        self.findings.append(Finding(kind, name, what, affects, remedy))
+
+    def _affected(self, name: str) -> set[str]:
+        """The ids of the points that need a pack of this name."""
+        keys = {key for key, info in self.packs.items() if info.name == name}
+        keys |= {key for key, row in self.indexed.items() if names.pack(row.name) == name}
+        return {point.point_id.hex() for point in self.points if keys & point.uses}
+
+
+def check_structure(vault: Vault, progress: Progress) -> Structure:
+    """Read and check all that can be checked without a key."""
+    return _Check(vault, progress).run()
+
+
+class _Check:
+    def __init__(self, vault: Vault, progress: Progress) -> None:
+        self._vault = vault
+        self._progress = progress
+        self._found = Structure()
+        self._sessions: set[tuple[bytes, int]] = set()
+        self._seen_names: set[str] = set()
+        self._damaged_packs: list[tuple[ObjectInfo, str]] = []
+        self._checks: dict[str, Callable[[ObjectInfo], None]] = {
+            names.VAULT: lambda _: None,  # checked when the vault was opened
+            names.KEYRING: lambda _: None,  # likewise
+            names.SESSIONS: self._session,
+            names.SEALS: self._seal,
+            names.PACKS: self._pack,
+            names.INDEX: self._index,
+            names.MANIFESTS: self._manifest,
+        }
+
+    def run(self) -> Structure:
+        for info in self._vault.store.list():
+            if info.delete_marker:
+                self._note("hidden", info.name, "is hidden by a delete marker", "Remove the marker.")
+                continue
+            self._found.objects += 1
+            self._found.size_bytes += info.size_bytes
+            self._seen_names.add(info.name)
+            self._look_at(info)
+            self._progress.advance(items=1, current=info.name)
+        self._chains()
+        for info, what in self._damaged_packs:
+            self._note("damaged", info.name, what, BACK_UP_AGAIN)
+        self._needs()
+        return self._found
+
+    def _note(self, kind: str, name: str, what: str, remedy: str = "") -> None:
+        self._found.add(kind, name, what, remedy)
+
+    def _look_at(self, info: ObjectInfo) -> None:
+        folder = info.name.partition("/")[0] + ("/" if "/" in info.name else "")
+        check = self._checks.get(folder)
+        if check is None:
+            self._note("unexpected", info.name, "does not belong into a vault", "Find out who put it there.")
+            return
+        try:
+            check(info)
+        except ObjectNotFound:
+            self._note("missing", info.name, "vanished while the vault was checked", "Run verify again.")
+        except (IntegrityFailure, UnsupportedVersion) as error:
+            if folder == names.PACKS:  # which points need it is known later
+                self._damaged_packs.append((info, error.message))
+            else:
+                self._note("damaged", info.name, error.message, _remedy(folder))
+
+    # -- each kind of object -----------------------------------------------------------------------
+
+    def _session(self, info: ObjectInfo) -> None:
+        writer, number = _writer_and_number(info.name)
+        self._vault.read_session(writer, number)
+        self._sessions.add((writer, number))
+
+    def _seal(self, info: ObjectInfo) -> None:
+        data = self._vault.store.get(info.name)
+        seal = parse_object(data, ObjectKind.SEAL, SealObject, info.name)
+        verify_object(data, self._vault.vault_id, self._vault.object.root_public, info.name)
+        if info.name != names.seal(seal.recipient, seal.writer, seal.number):
+            raise _swapped(info.name)
+
+    def _pack(self, info: ObjectInfo) -> None:
+        pack_digest(info.name)
+        trailer = read_trailer(self._vault, info.name)
+        self._found.packs[(trailer.writer, trailer.session, trailer.ordinal)] = info
+
+    def _index(self, info: ObjectInfo) -> None:
+        data = self._vault.store.get(info.name)
+        index = parse_object(data, ObjectKind.INDEX, IndexObject, info.name)
+        public = self._vault.keyring.writer(index.writer, info.name).public
+        verify_object(data, self._vault.vault_id, public, info.name)
+        if info.name != names.index(index.writer, index.session, index.part):
+            raise _swapped(info.name)
+        for row in pack_rows(index.packs, info.name):
+            self._found.indexed[(index.writer, row.session, row.ordinal)] = row
+
+    def _manifest(self, info: ObjectInfo) -> None:
+        data = self._vault.store.get(info.name)
+        manifest = read_manifest(self._vault, info.name, data)
+        self._found.points.append(Point(digest(data), info.name, manifest, info.stored_at))
+        writer = self._vault.keyring.writer(manifest.writer, info.name)
+        if writer.revoked_at is not None and info.stored_at > writer.revoked_at:
+            what = "was put after its writer was revoked, perhaps by a thief of its key"
+            self._note("suspicious", info.name, what, "Do not restore from it unless you know better.")
+
+    # -- how they hang together --------------------------------------------------------------------
+
+    def _chains(self) -> None:
+        """Every manifest names the digest of the one before it, and no number is left out."""
+        by_writer: dict[bytes, dict[int, Point]] = {}
+        for point in self._found.points:
+            by_writer.setdefault(point.manifest.writer, {})[point.manifest.sequence] = point
+        for writer, points in by_writer.items():
+            for sequence in range(1, max(points) + 1):
+                name = names.manifest(writer, sequence)
+                if sequence not in points:
+                    if name not in self._seen_names:
+                        what = "is missing, though a later point of the same writer exists"
+                        self._note("missing", name, what, "Look for it in another copy.")
+                    continue
+                self._check_predecessor(points[sequence].manifest, points.get(sequence - 1), name)
+
+    def _check_predecessor(self, manifest: Manifest, before: Point | None, name: str) -> None:
+        if manifest.sequence == 1:
+            wanted: bytes | None = _NO_MANIFEST
+        else:
+            wanted = before.point_id if before else None
+        if wanted is not None and manifest.previous != wanted:
+            what = "does not follow the point before it: one of them was replaced"
+            self._note("suspicious", name, what, "Compare with another copy of the vault.")
+
+    def _needs(self) -> None:
+        """Everything that points and index name is there, and as large as it should be."""
+        found = self._found
+        for key, row in found.indexed.items():
+            info = found.packs.get(key)
+            name = names.pack(row.name)
+            if info is not None and (info.name != name or info.size_bytes != row.size_bytes):
+                self._note("damaged", info.name, f"is not the pack of {row.size_bytes} bytes in the index")
+        broken = {info.name for info, _ in self._damaged_packs}
+        missing: dict[PackKey, list[str]] = {}
+        for point in found.points:
+            session = (point.manifest.writer, point.manifest.session)
+            if session not in self._sessions and names.session(*session) not in self._seen_names:
+                finding = Finding(
+                    "missing",
+                    names.session(*session),
+                    "is missing, and with it the key of a session",
+                    (point.point_id.hex(),),
+                    "Restore the object from another copy of the vault.",
+                )
+                found.findings.append(finding)
+            for key in point.uses - found.packs.keys():
+                missing.setdefault(key, []).append(point.point_id.hex())
+        for key, affected in sorted(missing.items()):
+            row_or_none = found.indexed.get(key)
+            name = names.pack(row_or_none.name) if row_or_none else _describe(key)
+            if name in broken:
+                continue
+            remedy = (
+                "Back up the affected workloads again with --read-all; look for the pack in other copies."
+            )
+            found.findings.append(Finding("missing", name, "is missing", tuple(affected), BACK_UP_AGAIN))
+
+
+def _describe(key: PackKey) -> str:
+    return f"pack {key[2]} of {names.session(key[0], key[1])}"
+
+
+def _swapped(name: str) -> IntegrityFailure:
+    return IntegrityFailure(f"{name}: holds another object")
+
+
+def _remedy(folder: str) -> str:
+    if folder == names.INDEX:
+        return "Nothing is lost: the index is rebuilt from the packs when it is needed."
+    return "Restore the object from another copy of the vault."
+
+
+def _writer_and_number(name: str) -> tuple[bytes, int]:
+    parts = name.split("/")
+    try:
+        writer, number = bytes.fromhex(parts[1]), int(parts[2])
+    except (IndexError, ValueError):
+        writer, number = b"", 0
+    if name != names.session(writer, number):
+        raise IntegrityFailure(f"{name}: is no name of a session")
+    return writer, number

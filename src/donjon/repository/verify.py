@@ -1,0 +1,197 @@
+"""Reads a vault to prove that it can be restored: the metadata of every point, and the data itself."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from blake3 import blake3
+
+from donjon.codec.compress import decompress
+from donjon.codec.memory import keep_freed_memory
+from donjon.codec.seal import Sealer
+from donjon.core.errors import DonjonError, IntegrityFailure, ObjectNotFound, UnsupportedVersion
+from donjon.core.events import Progress
+from donjon.core.units import MIB
+from donjon.format import names
+from donjon.format.entries import Kind
+from donjon.format.pack import Frame
+from donjon.repository.check import BACK_UP_AGAIN, Finding, Structure, check_structure
+from donjon.repository.index import Index, PackKey
+from donjon.repository.points import OpenPoint, open_point
+from donjon.repository.reading import ChunkReader
+from donjon.repository.rebuild import pack_digest, read_footer
+from donjon.repository.tree import Tree, split_ids
+from donjon.repository.vault import Vault
+from donjon.stores.base import ObjectInfo
+
+_WINDOW_BYTES = 8 * MIB
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked and what is wrong. ``ok`` if nothing is. Sizes are in bytes."""
+
+    structure: Structure
+    points_read: int = 0
+    packs_read: int = 0
+    data_bytes: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    bad_packs: set[bytes] = field(default_factory=set)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify_structure(vault: Vault, progress: Progress) -> Report:
+    """All that can be checked without a key."""
+    structure = check_structure(vault, progress)
+    return Report(structure, findings=structure.findings)
+
+
+def verify_content(
+    vault: Vault, reader: ChunkReader, report: Report, percent: float, progress: Progress
+) -> None:
+    """Read the metadata of every point, and this share of the packs in full; needs an opening key."""
+    keep_freed_memory()
+    packs = _sample(report.structure, percent)
+    progress.total(size_bytes=sum(info.size_bytes for _, info in packs))
+    with ThreadPoolExecutor(min(os.cpu_count() or 2, 8), "donjon-verify") as pool:
+        work = [pool.submit(_read_pack, vault, reader, info, progress) for _, info in packs]
+        _read_points(vault, reader, report)
+        for (_, info), future in zip(packs, work, strict=True):
+            try:
+                report.data_bytes += future.result()
+                report.packs_read += 1
+            except (IntegrityFailure, ObjectNotFound, UnsupportedVersion) as error:
+                report.structure.add("damaged", info.name, error.message, BACK_UP_AGAIN)
+                report.bad_packs.add(pack_digest(info.name))
+
+
+def remember_bad_packs(index: Index, report: Report) -> None:
+    """Let the next backup of this host store again what bad or missing packs held."""
+    structure = report.structure
+    present = {info.name for info in structure.packs.values()}
+    for row in structure.indexed.values():
+        if names.pack(row.name) not in present:
+            report.bad_packs.add(row.name)
+    if report.bad_packs:
+        index.mark_bad(report.bad_packs)
+
+
+def _sample(structure: Structure, percent: float) -> list[tuple[PackKey, ObjectInfo]]:
+    packs = sorted(structure.packs.items(), key=lambda pair: pair[0])
+    if percent >= 100:
+        return packs
+    count = min(len(packs), -(-len(packs) * percent // 100))
+    # Another sample each time, so that in the end every pack has been read.
+    return random.SystemRandom().sample(packs, int(count))
+
+
+# -- metadata --------------------------------------------------------------------------------------
+
+
+def _read_points(vault: Vault, reader: ChunkReader, report: Report) -> None:
+    """Check that the tree of every point reads, and that every chunk in it is known to the index."""
+    sound: set[bytes] = set()
+    for point in report.structure.points:
+        try:
+            opened = open_point(vault, point)
+        except DonjonError as error:
+            report.structure.add("damaged", point.name, error.message, "Try another key or copy.")
+            continue
+        for what in _read_tree(Tree(opened, reader), reader, opened, sound):
+            finding = Finding("damaged", point.name, what, (point.point_id.hex(),), BACK_UP_AGAIN)
+            if finding not in report.findings:
+                report.findings.append(finding)
+        report.points_read += 1
+
+
+def _read_tree(tree: Tree, reader: ChunkReader, opened: OpenPoint, sound: set[bytes]) -> Iterator[str]:
+    """What is wrong with the tree of one point; segments that were read before are passed over."""
+    problems: list[str] = []
+    uses = opened.point.uses
+    records = list(tree.segments(lambda error: problems.append(error.message)))
+    yield from problems
+    for record in records:
+        if record.chunk in sound:
+            continue
+        try:
+            for _, entry in tree.segment(record):
+                if entry.kind != Kind.FILE:
+                    continue
+                for chunk in tree.chunk_ids(entry):
+                    if not reader.knows(chunk, uses):
+                        yield f"the data of {entry.name!r} is in no pack"
+                        break
+        except (IntegrityFailure, ObjectNotFound) as error:
+            yield error.message
+            continue
+        sound.add(record.chunk)
+    for chunk in split_ids(opened.body.problems):
+        try:
+            reader.read_one(chunk, uses)
+        except IntegrityFailure as error:
+            yield error.message
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+def _read_pack(vault: Vault, reader: ChunkReader, info: ObjectInfo, progress: Progress) -> int:
+    """Read one pack in full: its digest, every frame, every chunk id; the bytes of plaintext.
+
+    Raises ``IntegrityFailure`` that names the pack.
+    """
+    footer = read_footer(vault, info)
+    sealer = reader.sealer(footer.writer, footer.row.session)
+    hasher = blake3()
+    at = raw = 0
+    for window in _windows(footer.frames):
+        size = sum(frame.sealed_bytes for frame in window)
+        data = vault.store.get(info.name, offset=at, length=size)
+        if len(data) != size:
+            msg = f"{info.name}: ends too early"
+            raise IntegrityFailure(msg)
+        hasher.update(data)
+        view = memoryview(data)
+        for frame in window:
+            _check_frame(sealer, reader, frame, view[: frame.sealed_bytes], info.name)
+            view = view[frame.sealed_bytes :]
+            raw += frame.raw_bytes
+        at += size
+        progress.advance(size_bytes=size, current=info.name)
+    hasher.update(vault.store.get(info.name, offset=at, length=info.size_bytes - at))
+    if hasher.digest() != pack_digest(info.name):
+        msg = f"{info.name}: its bytes do not have the digest that is its name"
+        raise IntegrityFailure(msg)
+    return raw
+
+
+def _windows(frames: list[Frame]) -> Iterator[list[Frame]]:
+    window: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if window and size + frame.sealed_bytes > _WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+        window.append(frame)
+        size += frame.sealed_bytes
+    if window:
+        yield window
+
+
+def _check_frame(sealer: Sealer, reader: ChunkReader, frame: Frame, sealed: memoryview, what: str) -> None:
+    plain = sealer.open(frame.number, sealed, what)
+    raw = memoryview(decompress(frame.compression, plain, frame.raw_bytes, what))
+    at = 0
+    for chunk, length in frame.chunks:
+        if reader.identify(raw[at : at + length]) != chunk:
+            msg = f"{what}: holds other data than its footer says"
+            raise IntegrityFailure(msg)
+        at += length
