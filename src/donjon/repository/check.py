@@ -211,9 +211,6 @@ class _Check:
             name = names.pack(row_or_none.name) if row_or_none else _describe(key)
             if name in broken:
                 continue
-            remedy = (
-                "Back up the affected workloads again with --read-all; look for the pack in other copies."
-            )
             found.findings.append(Finding("missing", name, "is missing", tuple(affected), BACK_UP_AGAIN))
 
 
