@@ -56,6 +56,12 @@ class PointNotFound(DonjonError):
     http_status = 404
 
 
+class PathNotFound(DonjonError):
+    """A recovery point holds nothing, or nothing of the kind needed, at the path given."""
+
+    http_status = 404
+
+
 class PermissionMissing(DonjonError):
     """The store or the operating system refused an action; the message names it."""
 

@@ -73,6 +73,10 @@ class Index:
             for row in table.packs():
                 yield owner, row
 
+    def tables(self) -> Iterator[tuple[bytes, Table]]:
+        """(writer, table) of all tables known."""
+        yield from self._tables
+
     # -- gathering -------------------------------------------------------------------------------
 
     def add(self, writer: bytes, session: int, part: int, data: bytes) -> None:

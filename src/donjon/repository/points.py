@@ -143,6 +143,11 @@ def parse_moment(text: str) -> int:
 
     Raises ``UsageError``.
     """
+    return moment_span(text)[1]
+
+
+def moment_span(text: str) -> tuple[int, int]:
+    """The first and the last second that such a time names. Raises ``UsageError``."""
     match = _TIME.match(text)
     if not match:
         msg = f"{text!r} is no time"
@@ -155,7 +160,8 @@ def parse_moment(text: str) -> int:
     unit_s = 86_399
     if match[1]:
         unit_s = 3_599 if not match[2] else 59 if not match[3] else 0
-    return int((moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).timestamp()) + unit_s
+    first = int((moment if moment.tzinfo else moment.astimezone()).astimezone(UTC).timestamp())
+    return first, first + unit_s
 
 
 def opened(vault: Vault, points: Iterable[Point]) -> Iterator[OpenPoint]:

@@ -78,6 +78,12 @@ class Tree:
         for entry in decode_segment(self._chunks.read_one(record.chunk, self._uses), self._what):
             yield order.path(entry), entry
 
+    def read_segment(self, record: SegmentRecord) -> list[tuple[bytes, Entry]]:
+        """(path, entry) of all entries of one segment. Raises ``IntegrityFailure``."""
+        entries = decode_segment(self._chunks.read_one(record.chunk, self._uses), self._what)
+        order = Order(self._what, record.first_path)
+        return [(order.path(entry), entry) for entry in entries]
+
     def find(self, path: bytes) -> Entry | None:
         """The entry of one path, or None."""
         for found, entry in self.entries(path):
