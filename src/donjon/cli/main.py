@@ -42,14 +42,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _run_commands(arguments: list[str]) -> int:
-    from click.exceptions import Abort, ClickException, Exit
+    from typer import Abort, Exit, TyperException
 
     from donjon.cli.commands import application
 
     try:
         code = application()(arguments, prog_name="donjon", standalone_mode=False)
-    except ClickException as error:
-        error.show()
+    except TyperException as error:
+        sys.stderr.write(f"donjon: {error.format_message()}\n")
         return 2
     except Exit as error:
         return error.exit_code

@@ -57,7 +57,8 @@ class VaultSecret:
         self.secret = secret
         self.chunk_id_key = derive("donjon v1 chunk ids", secret)
         self.index_key = derive("donjon v1 index", secret)
-        self.chunker_seed = int.from_bytes(derive("donjon v1 chunker seed", secret, 8), "little")
+        # 63 bits: what every implementation of the chunker takes.
+        self.chunker_seed = int.from_bytes(derive("donjon v1 chunker seed", secret, 8), "little") >> 1
         self._label_key = derive("donjon v1 labels", secret)
 
     def __repr__(self) -> str:
