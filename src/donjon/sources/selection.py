@@ -64,7 +64,8 @@ def _compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] |
     from pathspec import GitIgnoreSpec
 
     try:
-        spec = GitIgnoreSpec.from_lines([line.replace("\n", _NEWLINE) for line in lines])
+        # The other backends, used if they happen to be installed, refuse names that are not UTF-8.
+        spec = GitIgnoreSpec.from_lines([_prepare(line) for line in lines], backend="simple")
     except ValueError as error:
         raise UsageError(f"a pattern to exclude makes no sense: {error}") from error
     patterns = [pattern for pattern in spec.patterns if pattern.include is not None]
@@ -76,6 +77,14 @@ def _compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] |
         return bool(spec.check_file(text + "/" if is_directory else text).include)
 
     return matches
+
+
+def _prepare(line: str) -> str:
+    """``a/**`` means all that is in ``a``; pathspec takes it for ``a`` as well, which ends the walk there."""
+    line = line.replace("\n", _NEWLINE)
+    if line.endswith("/**"):
+        return line + "/*"
+    return line + "*/" if line.endswith("/**/") else line
 
 
 def read_exclude_file(path: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from donjon.core.errors import UsageError
 from donjon.sources.descriptors import LIST_FLAGS, PASS_FLAGS, is_same, lstat_any, no_atime, open_quietly
@@ -87,7 +87,7 @@ class TreeSource:
         """(path, reason) of what could not be listed or looked at so far."""
         return list(self._context.problems)
 
-    def items(self) -> Iterator[TreeItem]:
+    def items(self) -> Generator[TreeItem, None, None]:
         """Pre-order, names in ascending byte order. May be consumed once."""
         levels, rejects = self._levels, self._rejects
         lstat, directory, regular = os.stat, stat.S_IFDIR, stat.S_IFREG

@@ -89,7 +89,7 @@ class Directories:
                 raise _unsafe(path)
             return self._root, name
         recent = self._recent.get(get_ident())
-        if recent is not None and recent[-1][0] == head:
+        if recent and recent[-1][0] == head:
             return recent[-1][1], name
         return self._open(head), name
 
