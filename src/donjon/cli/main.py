@@ -21,12 +21,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
+    import io
     import os
 
     from donjon.cli.output import report_error
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not fit the terminal's encoding
     try:
-        return _run_commands(arguments)
+        code = _run_commands(arguments)
+        sys.stdout.flush()
+        return code
     except DonjonError as error:
         if os.environ.get("DONJON_DEBUG"):
             raise
