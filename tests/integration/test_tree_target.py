@@ -4,7 +4,8 @@ import contextlib
 import os
 import shutil
 import stat
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -417,35 +418,52 @@ def test_a_hard_link_planted_to_be_given_away_is_not_touched(place: bytes, root:
     assert not os.path.samefile(place + b"/outside/f", root + b"/f")
 
 
+SWAPPER = """
+import os, sys
+root, outside = sys.argv[1:]
+os.chdir(root)
+os.symlink(outside, "link")
+print("ready", flush=True)
+while True:
+    os.rename("dir", "aside")
+    os.rename("link", "dir")
+    for _ in range(20):
+        os.lstat("dir")
+    os.rename("dir", "link")
+    os.rename("aside", "dir")
+    for _ in range(20):
+        os.lstat("dir")
+"""
+
+
 def test_a_directory_swapped_for_a_link_again_and_again(place: bytes, root: bytes) -> None:
     """The fixture sees to it that nothing appears outside, whoever wins."""
     os.makedirs(root + b"/dir")
-    stop = threading.Event()
-
-    def swap() -> None:
-        while not stop.is_set():
-            os.rename(root + b"/dir", root + b"/aside")
-            os.symlink(place + b"/outside", root + b"/dir")
-            os.unlink(root + b"/dir")
-            os.rename(root + b"/aside", root + b"/dir")
-
-    swapper = threading.Thread(target=swap)
-    swapper.start()
-    try:
-        for number in range(400):
-            target = TreeTarget(root, Overwrite.ALWAYS)
-            for attempt in (
-                lambda: put(target, b"dir/new"),  # noqa: B023 - called at once
-                lambda: target.make_special(b"dir/link", LINK),  # noqa: B023
-                lambda: target.make_directory(b"dir/sub"),  # noqa: B023
-                lambda: put(target, b"dir/f", b"%d" % number),  # noqa: B023
-                lambda: target.finish_directory(b"dir", FOLDER),  # noqa: B023
-            ):
-                with contextlib.suppress(OSError):
-                    attempt()
-    finally:
-        stop.set()
-        swapper.join()
+    # A process of its own: threads take turns, and hardly ever between two system calls.
+    command = [sys.executable, "-c", SWAPPER, os.fsdecode(root), os.fsdecode(place) + "/outside"]
+    entered = missed = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout is not None
+            swapper.stdout.readline()
+            for _ in range(20_000):
+                target = TreeTarget(root, Overwrite.ALWAYS)
+                try:
+                    put(target, b"dir/new")
+                    target.make_special(b"dir/link", LINK)
+                    target.make_directory(b"dir/sub")
+                    put(target, b"dir/f")
+                    entered += 1
+                except NotADirectoryError:
+                    missed += 1
+                except FileNotFoundError:
+                    continue
+                if entered >= 100 <= missed:
+                    break
+        finally:
+            swapper.kill()
+    assert entered > 0
+    assert missed > 0
 
 
 # -- metadata ----------------------------------------------------------------------------------------
