@@ -99,6 +99,13 @@ class Workspace:
         self.unlock(vault)
         return vault
 
+    def open_for_listing(self) -> Vault:
+        """The vault with the names that the writer credential of this host reveals, if there is one."""
+        vault = self.open()
+        if (path := self.home.writer_path(vault.vault_id)).exists():
+            vault.use_secret(WriterCredential.read(path).secret)
+        return vault
+
     @property
     def has_key(self) -> bool:
         """Whether the user named a key that opens backups."""

@@ -19,7 +19,7 @@ def application() -> Callable[..., object]:
     app.callback()(_options)
     app.command("init")(init.init)
     app.command("backup")(backup.backup)
-    app.command("points")(points.points)
+    app.command("points", epilog=points.EPILOG)(points.points)
     app.command("restore")(restore.restore)
     app.command("verify")(verify.verify)
     return typer.main.get_command(app)

@@ -34,7 +34,7 @@ class Output:
     def result(self, data: object, text: str) -> None:
         """The result of a command: one JSON object, or text for people."""
         if self.json:
-            sys.stdout.write(msgspec.json.encode(data, enc_hook=_plain).decode() + "\n")
+            sys.stdout.write(_json(data) + "\n")
         elif not self.quiet and text:
             say(text)
 
@@ -42,6 +42,17 @@ class Output:
         """One line of a listing."""
         if not self.json:
             say(text)
+
+    @contextmanager
+    def json_list(self, head: dict[str, object], key: str) -> Iterator[JsonList]:
+        """One JSON object whose member ``key`` is a list too long to keep; nothing without ``--json``.
+
+        ``head`` are the members before the list; those after it are set on ``tail``.
+        """
+        items = JsonList(self.json)
+        items.begin(head, key)
+        yield items
+        items.end()
 
     def warn(self, text: str) -> None:
         """Something that the user should know, on standard error."""
@@ -71,8 +82,46 @@ def printable(text: str) -> str:
 
 
 def shown(path: bytes) -> str:
-    """A path of a point for people: absolute, and always text."""
-    return "/" + path.decode("utf-8", "backslashreplace").lstrip("/")
+    """A path of a point for people: absolute, on one line, and always text."""
+    text = "/" + path.decode("utf-8", "backslashreplace").lstrip("/")
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else f"\\x{ord(character):02x}"
+
+
+class JsonList:
+    """Writes the members of a list within a JSON object one by one, so that none has to be kept."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.tail: dict[str, object] = {}
+        self._enabled = enabled
+        self._separator = ""
+
+    def begin(self, head: dict[str, object], key: str) -> None:
+        """Start the object."""
+        members = _json(head)[1:-1]
+        self._write(f"{{{members}{',' if members else ''}{_json(key)}:[")
+
+    def add(self, item: object) -> None:
+        """One more member of the list."""
+        if self._enabled:
+            self._write(self._separator + _json(item))
+            self._separator = ","
+
+    def end(self) -> None:
+        """End the object."""
+        members = _json(self.tail)[1:-1]
+        self._write(f"]{',' if members else ''}{members}}}\n")
+
+    def _write(self, text: str) -> None:
+        if self._enabled:
+            sys.stdout.write(text)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(_plain(value)).decode()
 
 
 def report_error(error: DonjonError) -> None:
@@ -83,9 +132,16 @@ def report_error(error: DonjonError) -> None:
 
 
 def _plain(value: object) -> object:
+    """The value with bytes, and texts that are not UTF-8, as texts with escapes; JSON has no others."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    raise NotImplementedError(type(value))
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    return value
 
 
 class _Lines(Silent):

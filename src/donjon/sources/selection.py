@@ -45,7 +45,7 @@ class Selection:
         Raises ``UsageError`` for a pattern that makes no sense.
         """
         limit = self.larger_than_bytes
-        matches = _compile_patterns(self.excludes)
+        matches = compile_patterns(self.excludes)
         if matches is None and limit is None:
             return None
 
@@ -58,7 +58,11 @@ class Selection:
         return rejects
 
 
-def _compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None:
+def compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] | None:
+    """Tells for an absolute path, and whether it is a directory, if the patterns match it or what it is in.
+
+    None if there is no pattern. Raises ``UsageError`` for one that makes no sense.
+    """
     if not lines:
         return None
     from pathspec import GitIgnoreSpec
@@ -67,7 +71,7 @@ def _compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] |
         # The other backends, used if they happen to be installed, refuse names that are not UTF-8.
         spec = GitIgnoreSpec.from_lines([_prepare(line) for line in lines], backend="simple")
     except ValueError as error:
-        raise UsageError(f"a pattern to exclude makes no sense: {error}") from error
+        raise UsageError(f"a pattern makes no sense: {error}") from error
     patterns = [pattern for pattern in spec.patterns if pattern.include is not None]
     if not patterns:
         return None
