@@ -25,9 +25,9 @@ from donjon.backup.files import (
 )
 from donjon.backup.metadata import Origin, PreviousCursor, SegmentWriter
 from donjon.backup.previous import NextPrevious, previous_path, read_previous
-from donjon.codec.memory import keep_freed_memory
 from donjon.core.clock import Clock
 from donjon.core.events import Progress
+from donjon.core.tuning import prepare_for_bulk_work
 from donjon.format.entries import CHUNK_ID_BYTES, Entry, Kind
 from donjon.format.manifest import PointBody
 from donjon.format.segments import Problem
@@ -36,7 +36,7 @@ from donjon.repository.writing import WriteSession
 from donjon.sources.base import Content, Item, Source
 from donjon.version import __version__
 
-_MAX_WAITING = 16_384
+_MAX_WAITING = 4_096
 _MAX_PROBLEMS = 100_000
 _ATTEMPTS = 3
 
@@ -92,7 +92,7 @@ def run_backup(job: Job, session: WriteSession, cache: Cache, clock: Clock, prog
     An interrupt stores what is complete, so that the next backup goes on from there. Raises what the
     store and the session raise; then nothing is committed.
     """
-    keep_freed_memory()
+    prepare_for_bulk_work()
     started_at = clock()
     following = NextPrevious(cache, job.workload)
     try:

@@ -15,9 +15,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from donjon.codec.memory import keep_freed_memory
 from donjon.core.errors import DonjonError, IntegrityFailure, StoreError, StoreFull
 from donjon.core.events import Progress
+from donjon.core.tuning import prepare_for_bulk_work
 from donjon.core.units import MIB
 from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
@@ -91,7 +91,7 @@ def restore(request: Request, reader: ChunkReader, target: Target, progress: Pro
     Items that the target refuses are listed in the result. Raises ``IntegrityFailure`` at the first
     damaged item unless ``keep_going``, and ``StoreFull`` when the target has no room left.
     """
-    keep_freed_memory()
+    prepare_for_bulk_work()
     return _Restore(request, reader, target, progress).run()
 
 

@@ -25,6 +25,7 @@ from donjon.format.pack import (
     Frame,
     PackKind,
     Trailer,
+    end_bytes,
     footer_key,
     seal_footer,
     sign_trailer,
@@ -32,7 +33,7 @@ from donjon.format.pack import (
 from donjon.format.table import PackRow
 
 #: A pack never gets larger; it is closed earlier, where padding it costs next to nothing.
-PACK_BYTES = {PackKind.DATA: 64 * MIB, PackKind.METADATA: 16 * MIB}
+PACK_BYTES = {PackKind.DATA: 64 * MIB, PackKind.METADATA: 8 * MIB}
 _BUFFERS = {PackKind.DATA: 2, PackKind.METADATA: 1}
 _EARLIEST_CLOSE = 0.8
 _CHEAP_PADDING = 1 / 512
@@ -63,8 +64,7 @@ class _OpenPack:
     def size_with(self, sealed_bytes: int, chunks: int) -> int:
         """Size of the whole pack before padding, were a frame of this size added."""
         frames, chunks = len(self.frames) + bool(sealed_bytes), self.chunk_count + chunks
-        footer = 8 + 20 * frames + 36 * chunks + TAG_BYTES
-        return self.used + sealed_bytes + footer + TRAILER_BYTES
+        return self.used + sealed_bytes + end_bytes(frames, chunks)
 
 
 #: Stores the bytes of a pack under the name in its row; called without any lock held.
@@ -114,11 +114,14 @@ class Packer:
             self._finish(pack)
 
     def flush(self) -> None:
-        """Store the open pack. No other thread may be adding."""
+        """Store the open pack and give back the buffers. No other thread may be adding."""
         with self._lock:
             pack, self._open = self._open, None
         if pack is not None:
             self._finish(pack)
+        for _ in range(_BUFFERS[self._kind]):
+            self._buffers.get()
+            self._buffers.put(None)
 
     def _reserve(self, frame: Frame) -> tuple[_OpenPack, int]:
         while True:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from donjon.codec.compress import decompress
-from donjon.codec.memory import keep_freed_memory
 from donjon.codec.seal import Sealer
 from donjon.core.errors import DonjonError, IntegrityFailure, ObjectNotFound, UnsupportedVersion
 from donjon.core.events import Progress
+from donjon.core.tuning import prepare_for_bulk_work
 from donjon.core.units import MIB
 from donjon.format import names
 from donjon.format.entries import Kind
@@ -58,7 +58,7 @@ def verify_content(
     vault: Vault, reader: ChunkReader, report: Report, percent: float, progress: Progress
 ) -> None:
     """Read the metadata of every point, and this share of the packs in full; needs an opening key."""
-    keep_freed_memory()
+    prepare_for_bulk_work()
     packs = _sample(report.structure, percent)
     progress.total(size_bytes=sum(info.size_bytes for _, info in packs))
     with ThreadPoolExecutor(min(os.cpu_count() or 2, 8), "donjon-verify") as pool:
