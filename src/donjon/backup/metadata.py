@@ -84,8 +84,7 @@ class SegmentWriter:
 
     def store_problems(self, problems: list[Problem]) -> bytes:
         """Store the list of problems; the ids of its chunks, end to end."""
-        pieces = [problems[i : i + 4096] for i in range(0, len(problems), 4096)]
-        return b"".join(self._store(encode_problems(piece)) for piece in pieces)
+        return b"".join(self._store(data) for data in encode_problems(problems))
 
     def _reuse(self, old: OldSegment) -> None:
         if old.packs is None or not self._session.may_use(old.packs):

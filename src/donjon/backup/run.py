@@ -28,7 +28,7 @@ from donjon.backup.previous import NextPrevious, previous_path, read_previous
 from donjon.core.clock import Clock
 from donjon.core.events import Progress
 from donjon.core.tuning import prepare_for_bulk_work
-from donjon.format.entries import CHUNK_ID_BYTES, Entry, Kind
+from donjon.format.entries import CHUNK_ID_BYTES, MAX_DEPTH, Entry, Kind
 from donjon.format.manifest import PointBody
 from donjon.format.segments import Problem
 from donjon.repository.cache import Cache
@@ -197,6 +197,10 @@ class _Run:
     # -- items that have to be looked at -----------------------------------------------------------
 
     def _take_changed(self, item: Item, previous: Entry | None) -> None:
+        if item.depth >= MAX_DEPTH:
+            if item.depth == MAX_DEPTH:  # what is deeper still goes without saying
+                self._problem(item.path, f"lies more than {MAX_DEPTH} directories deep; left out")
+            return
         if not item.is_file:
             try:
                 self._queue.append((item.describe(), None, None))

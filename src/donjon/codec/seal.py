@@ -1,6 +1,8 @@
-"""AES-256-GCM with nonces that are numbers: whoever holds a key never uses a number twice.
+"""AES-256-GCM: frames under numbers that their session never repeats, all else in boxes.
 
-Source: NIST SP 800-38D, deterministic construction of 96-bit nonces (section 8.2.1).
+Source: NIST SP 800-38D, deterministic construction of 96-bit nonces (section 8.2.1) for numbers, and
+random nonces (section 8.2.2) for boxes. Keys of boxes are derived from a place in the vault, and a store
+that rolls back or forks the vault can make a place come twice; so no number would be safe there.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ Buffer = bytes | bytearray | memoryview
 
 KEY_BYTES = 32
 TAG_BYTES = 16
+NONCE_BYTES = 12
+#: What a box adds: a random nonce in front, a tag at the end.
+BOX_BYTES = NONCE_BYTES + TAG_BYTES
 
 
 def new_key() -> bytes:
@@ -24,7 +29,7 @@ def new_key() -> bytes:
 
 
 class Sealer:
-    """One key. Every number may be used for sealing once in the life of the key."""
+    """One key, either for numbers, each of them once in the life of the key, or for boxes."""
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
@@ -46,6 +51,21 @@ class Sealer:
             raise _broken(what)
         try:
             return self._aead.decrypt(_nonce(number), sealed, None)
+        except InvalidTag as error:
+            raise _broken(what) from error
+
+    def box(self, plaintext: Buffer) -> bytes:
+        """A random nonce, ciphertext and tag: ``BOX_BYTES`` longer than the plaintext."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, plaintext, None)
+
+    def open_box(self, box: Buffer, what: str) -> bytes:
+        """The plaintext. Raises ``IntegrityFailure`` that names ``what`` if a bit differs."""
+        if len(box) < BOX_BYTES:
+            raise _broken(what)
+        view = memoryview(box)
+        try:
+            return self._aead.decrypt(view[:NONCE_BYTES], view[NONCE_BYTES:], None)
         except InvalidTag as error:
             raise _broken(what) from error
 

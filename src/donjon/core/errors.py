@@ -37,12 +37,6 @@ class Refused(DonjonError):
     http_status = 409
 
 
-class UnsupportedVersion(DonjonError):
-    """An object was written by a newer Donjon than this one."""
-
-    http_status = 501
-
-
 class VaultNotFound(DonjonError):
     """There is no vault at the address given."""
 
@@ -74,6 +68,17 @@ class IntegrityFailure(DonjonError):
 
     exit_code = 12
     http_status = 500
+
+
+class UnsupportedVersion(IntegrityFailure):
+    """An object was written by a newer Donjon than this one, or says so.
+
+    It is an integrity failure of that one object, so that a single planted object does not keep readers
+    from all others.
+    """
+
+    exit_code = 1
+    http_status = 501
 
 
 class KeyNotAvailable(DonjonError):

@@ -14,6 +14,10 @@ import msgspec
 CHUNK_ID_BYTES = 32
 MAX_STATISTICS_BYTES = 400
 MAX_NAME_BYTES = 4096
+#: A path has at most so many names, so that no tree makes paths that fill the memory of its readers.
+MAX_DEPTH = 4096
+#: What the attributes of an item may add up to; whoever makes an entry leaves more of them out.
+MAX_XATTR_BYTES = 1 << 20
 
 
 class Kind(enum.IntEnum):

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from donjon.codec.seal import TAG_BYTES, Sealer
+from donjon.codec.digest import DIGEST_BYTES
+from donjon.codec.seal import BOX_BYTES, Sealer
 from donjon.core.errors import IntegrityFailure
+from donjon.format.limits import check_id, check_number, check_time, require
 from donjon.format.objects import pad, unpad
 from donjon.format.session import manifest_key
+
+#: Packs that a point can need, and that a session can have.
+MAX_PACKS = 1 << 22
 
 
 class Use(msgspec.Struct, array_like=True, frozen=True):
@@ -20,6 +25,11 @@ class Use(msgspec.Struct, array_like=True, frozen=True):
     writer: bytes
     session: int
     bitmap: bytes
+
+    def __post_init__(self) -> None:
+        check_id(self.writer)
+        check_number(self.session)
+        require(len(self.bitmap) <= MAX_PACKS // 8, "bitmap")
 
     def ordinals(self) -> list[int]:
         """The ordinals of the packs, ascending."""
@@ -43,6 +53,16 @@ class Manifest(msgspec.Struct, array_like=True, frozen=True):
     protected_until: int
     uses: tuple[Use, ...]
     sealed: bytes
+
+    def __post_init__(self) -> None:
+        check_id(self.writer)
+        check_number(self.sequence)
+        check_number(self.session)
+        check_time(self.created_at)
+        check_time(self.protected_until)
+        require(len(self.previous) == DIGEST_BYTES, "previous")
+        packs = sum(int.from_bytes(use.bitmap, "little").bit_count() for use in self.uses)
+        require(packs <= MAX_PACKS, "uses")
 
 
 class PointBody(msgspec.Struct, array_like=True, frozen=True):
@@ -72,6 +92,14 @@ class PointBody(msgspec.Struct, array_like=True, frozen=True):
     problems: bytes
     program: str
 
+    def __post_init__(self) -> None:
+        check_time(self.started_at)
+        check_time(self.finished_at)
+        require(len(self.roots) % DIGEST_BYTES == 0, "roots")
+        require(len(self.problems) % DIGEST_BYTES == 0, "problems")
+        counts = (self.files, self.directories, self.others, self.size_bytes, self.problem_count)
+        require(min(counts) >= 0, "counts")
+
 
 def bitmap(ordinals: set[int]) -> bytes:
     """The bitmap of a ``Use``."""
@@ -82,19 +110,16 @@ def bitmap(ordinals: set[int]) -> bytes:
 
 
 def seal_body(session_key: bytes, body: PointBody) -> bytes:
-    """The sealed part; once per session, as its key is used once."""
-    return Sealer(manifest_key(session_key)).seal(0, pad(msgspec.msgpack.encode(body), TAG_BYTES))
+    """The sealed part."""
+    return Sealer(manifest_key(session_key)).box(pad(msgspec.msgpack.encode(body), BOX_BYTES))
 
 
 def open_body(session_key: bytes, sealed: bytes, what: str) -> PointBody:
     """Raises ``IntegrityFailure`` if the sealed part was changed or cannot be read."""
-    plain = unpad(Sealer(manifest_key(session_key)).open(0, sealed, what), what)
+    plain = unpad(Sealer(manifest_key(session_key)).open_box(sealed, what), what)
     try:
         body = msgspec.msgpack.decode(plain, type=PointBody)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         msg = f"{what}: its sealed part cannot be read: {error}"
         raise IntegrityFailure(msg) from error
-    if len(body.roots) % 32 or len(body.problems) % 32:
-        msg = f"{what}: its sealed part holds half an id"
-        raise IntegrityFailure(msg)
     return body

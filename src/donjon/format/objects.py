@@ -17,7 +17,6 @@ from donjon.core.errors import IntegrityFailure, UnsupportedVersion
 
 VERSION = 1
 SIGNATURE_BYTES = 64
-MAX_OBJECT_BYTES = 256 << 20
 
 _MAGIC = b"DNJN"
 _HEADER = struct.Struct("<4sBBHI")
@@ -38,6 +37,17 @@ class ObjectKind(enum.IntEnum):
     SEAL = 6
 
 
+#: No object is larger, so that whoever reads one can ask for this much and one byte more.
+MAX_BYTES = {
+    ObjectKind.VAULT: 4 << 10,
+    ObjectKind.KEYRING: 64 << 10,
+    ObjectKind.SESSION: 1 << 20,
+    ObjectKind.INDEX: 256 << 20,
+    ObjectKind.MANIFEST: 16 << 20,
+    ObjectKind.SEAL: 4 << 10,
+}
+
+
 def pack_object(kind: ObjectKind, payload: msgspec.Struct, vault_id: bytes, signer: SigningKey) -> bytes:
     """The bytes of a signed object."""
     body = msgspec.msgpack.encode(payload)
@@ -51,7 +61,7 @@ def parse_object(data: bytes, kind: ObjectKind, payload_type: type[T], what: str
     Raises ``IntegrityFailure`` for anything that is no such object and ``UnsupportedVersion`` for one
     of a newer format; ``what`` is the object's name.
     """
-    if len(data) < _HEADER.size + SIGNATURE_BYTES or len(data) > MAX_OBJECT_BYTES:
+    if len(data) < _HEADER.size + SIGNATURE_BYTES or len(data) > MAX_BYTES[kind]:
         msg = f"{what}: has {len(data)} bytes, which no object of its kind can have"
         raise IntegrityFailure(msg)
     magic, found_kind, version, reserved, length = _HEADER.unpack_from(data)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from donjon.codec.chunk import MAX_CHUNK_BYTES
 from donjon.codec.digest import derive
 from donjon.codec.pad import padme
-from donjon.codec.seal import TAG_BYTES, Sealer
+from donjon.codec.seal import BOX_BYTES, TAG_BYTES, Sealer
 from donjon.codec.sign import SigningKey, verify
 from donjon.core.errors import IntegrityFailure, UnsupportedVersion
 from donjon.format.entries import CHUNK_ID_BYTES
@@ -25,7 +25,7 @@ FRAME_TARGET_BYTES = 1 << 20
 MAX_FRAME_RAW_BYTES = FRAME_TARGET_BYTES + MAX_CHUNK_BYTES
 MAX_PACK_BYTES = 512 << 20
 
-_TRAILER = struct.Struct("<4sBBH16s16sQII24s32s64s")
+_TRAILER = struct.Struct("<4sBBH16s16sQII36s32s64s")
 TRAILER_BYTES = _TRAILER.size
 _SIGNED_BYTES = TRAILER_BYTES - 64
 _COUNTS = struct.Struct("<II")
@@ -69,7 +69,7 @@ class Trailer:
 
 
 def footer_key(index_key: bytes, writer: bytes, session: int, ordinal: int) -> bytes:
-    """The key of one pack's footer; it seals two things, numbered 0 and 1."""
+    """The key of one pack's footer; it seals two boxes."""
     place = writer + session.to_bytes(8, "little") + ordinal.to_bytes(4, "little")
     return derive("donjon v1 pack footer", index_key + place)
 
@@ -82,10 +82,15 @@ def seal_footer(key: bytes, frames: Sequence[Frame], body_bytes: int) -> tuple[b
     ]
     parts += [_CHUNK.pack(chunk, length) for frame in frames for chunk, length in frame.chunks]
     plain = b"".join(parts)
-    least = body_bytes + len(plain) + TAG_BYTES + TRAILER_BYTES
+    least = body_bytes + len(plain) + BOX_BYTES + TRAILER_BYTES
     sealer = Sealer(key)
-    footer = sealer.seal(0, plain + bytes(padme(least) - least))
-    return footer, sealer.seal(1, _LENGTH.pack(len(footer)))
+    footer = sealer.box(plain + bytes(padme(least) - least))
+    return footer, sealer.box(_LENGTH.pack(len(footer)))
+
+
+def end_bytes(frames: int, chunks: int) -> int:
+    """Size of footer and trailer of a pack of so many frames and chunks, before padding."""
+    return _COUNTS.size + _FRAME.size * frames + _CHUNK.size * chunks + BOX_BYTES + TRAILER_BYTES
 
 
 def sign_trailer(trailer: Trailer, signer: SigningKey) -> bytes:
@@ -144,8 +149,8 @@ def verify_trailer(trailer: Trailer, vault_id: bytes, public: bytes, what: str) 
 
 def footer_length(key: bytes, trailer: Trailer, pack_bytes: int, what: str) -> int:
     """Bytes of the sealed footer. Raises ``IntegrityFailure`` if it cannot be right."""
-    (length,) = _LENGTH.unpack(Sealer(key).open(1, trailer.sealed_footer_length, what))
-    if not _COUNTS.size + TAG_BYTES <= length <= pack_bytes - TRAILER_BYTES:
+    (length,) = _LENGTH.unpack(Sealer(key).open_box(trailer.sealed_footer_length, what))
+    if pack_bytes > MAX_PACK_BYTES or not _COUNTS.size + BOX_BYTES <= length <= pack_bytes - TRAILER_BYTES:
         msg = f"{what}: its footer cannot have {length} bytes"
         raise IntegrityFailure(msg)
     return int(length)
@@ -156,13 +161,14 @@ def open_footer(key: bytes, sealed: bytes, body_bytes: int, what: str) -> list[F
 
     Counts are checked against the bytes at hand before anything is built from them.
     """
-    plain = Sealer(key).open(0, sealed, what)
+    plain = Sealer(key).open_box(sealed, what)
+    if len(plain) < _COUNTS.size:
+        raise _short(what)
     frame_count, chunk_count = _COUNTS.unpack_from(plain)
     chunks_at = _COUNTS.size + frame_count * _FRAME.size
     end = chunks_at + chunk_count * _CHUNK.size
     if end > len(plain):
-        msg = f"{what}: its footer is shorter than it says"
-        raise IntegrityFailure(msg)
+        raise _short(what)
     chunks = list(_CHUNK.iter_unpack(memoryview(plain)[chunks_at:end]))
     frames: list[Frame] = []
     taken = total = 0
@@ -177,6 +183,10 @@ def open_footer(key: bytes, sealed: bytes, body_bytes: int, what: str) -> list[F
         msg = f"{what}: its footer does not add up"
         raise IntegrityFailure(msg)
     return frames
+
+
+def _short(what: str) -> IntegrityFailure:
+    return IntegrityFailure(f"{what}: its footer is shorter than it says")
 
 
 def check_frame(frame: Frame, what: str) -> None:

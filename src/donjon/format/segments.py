@@ -8,12 +8,21 @@ order. See ``docs/format.md``, "Metadata".
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from donjon.core.errors import IntegrityFailure
-from donjon.format.entries import CHUNK_ID_BYTES, MAX_NAME_BYTES, MAX_STATISTICS_BYTES, Entry, Kind
+from donjon.format.entries import (
+    CHUNK_ID_BYTES,
+    MAX_DEPTH,
+    MAX_NAME_BYTES,
+    MAX_STATISTICS_BYTES,
+    Entry,
+    Kind,
+)
+from donjon.format.pack import MAX_FRAME_RAW_BYTES
 
 #: One name in this many ends a segment.
 SEGMENT_DIVISOR = 512
@@ -21,11 +30,18 @@ MAX_SEGMENT_ENTRIES = 4096
 #: A segment is closed once its entries weigh this much.
 SEGMENT_TARGET_BYTES = 1 << 20
 #: An entry may weigh no more, so that a segment always fits into a frame.
-MAX_ENTRY_BYTES = 2 << 20
-MAX_SEGMENT_BYTES = SEGMENT_TARGET_BYTES + MAX_ENTRY_BYTES
-ROOT_RECORDS_PER_CHUNK = 4096
+MAX_ENTRY_BYTES = 3 << 20
+#: A list of segments or problems is cut after this many, or once they weigh as much as a segment.
+RECORDS_PER_CHUNK = 4096
 
 _FIXED_WEIGHT = 96
+_RECORD_WEIGHT = 48
+_PROBLEM_WEIGHT = 16
+_MAX_U32 = (1 << 32) - 1
+_MAX_I64 = (1 << 63) - 1
+_NS = 1_000_000_000
+
+T = TypeVar("T")
 
 
 class SegmentRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -51,7 +67,8 @@ _decode_problems = msgspec.msgpack.Decoder(list[Problem]).decode
 
 def weight(entry: Entry) -> int:
     """About how many bytes an entry takes; part of the rule that ends segments."""
-    total = _FIXED_WEIGHT + len(entry.name) + len(entry.chunks) + len(entry.target)
+    total = _FIXED_WEIGHT + len(entry.name) + len(entry.chunks)
+    total += len(entry.target) + len(entry.statistics)
     if entry.xattrs:
         total += sum(len(name) + len(value) + 16 for name, value in entry.xattrs)
     if entry.extents:
@@ -75,7 +92,7 @@ def encode_segment(entries: list[Entry]) -> bytes:
 
 def decode_segment(data: bytes | memoryview, what: str) -> list[Entry]:
     """The entries, each checked by itself. Raises ``IntegrityFailure``."""
-    if len(data) > MAX_SEGMENT_BYTES + MAX_ENTRY_BYTES:
+    if len(data) > MAX_FRAME_RAW_BYTES:
         msg = f"{what}: a metadata segment of {len(data)} bytes"
         raise IntegrityFailure(msg)
     try:
@@ -85,7 +102,7 @@ def decode_segment(data: bytes | memoryview, what: str) -> list[Entry]:
         raise IntegrityFailure(msg) from error
     for entry in entries:
         name = entry.name
-        if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        if not possible_name(name):
             msg = f"{what}: an entry has the impossible name {name!r}"
             raise IntegrityFailure(msg)
         if not _plausible(entry):
@@ -94,22 +111,55 @@ def decode_segment(data: bytes | memoryview, what: str) -> list[Entry]:
     return entries
 
 
+def possible_name(name: bytes) -> bool:
+    """Whether this can be one component of a path, and nothing more."""
+    return (
+        0 < len(name) <= MAX_NAME_BYTES
+        and b"/" not in name
+        and b"\0" not in name
+        and name not in (b".", b"..")
+    )
+
+
 def _plausible(entry: Entry) -> bool:
-    if (
-        len(entry.name) > MAX_NAME_BYTES
-        or not 1 <= entry.kind <= Kind.BLOCK_DEVICE
-        or not 0 <= entry.mode <= 0o7777
-        or not 0 <= entry.mtime_ns < 1_000_000_000
-        or len(entry.statistics) > MAX_STATISTICS_BYTES
-        or len(entry.chunks) % CHUNK_ID_BYTES
-        or entry.depth < 0
-        or entry.size < 0
-    ):
+    kind = entry.kind
+    return (
+        1 <= kind <= Kind.BLOCK_DEVICE
+        and 0 <= entry.depth < MAX_DEPTH
+        and 0 <= entry.mode <= 0o7777
+        and 0 <= entry.uid <= _MAX_U32
+        and 0 <= entry.gid <= _MAX_U32
+        and 0 <= entry.mtime_ns < _NS
+        and 0 <= entry.ctime_ns < _NS
+        and entry.mtime_s <= _MAX_I64
+        and entry.ctime_s <= _MAX_I64
+        and entry.device >= 0
+        and entry.inode >= 0
+        and entry.links >= 0
+        and entry.rdev >= 0
+        and len(entry.statistics) <= MAX_STATISTICS_BYTES
+        and (_plausible_file(entry) if kind == Kind.FILE else _plausible_other(entry))
+        and all(name and b"\0" not in name for name, _ in entry.xattrs)
+    )
+
+
+def _plausible_other(entry: Entry) -> bool:
+    is_link = entry.kind == Kind.SYMLINK
+    return (
+        not entry.chunks
+        and not entry.indirect
+        and entry.extents is None
+        and entry.size == 0
+        and is_link == bool(entry.target)
+        and b"\0" not in entry.target
+    )
+
+
+def _plausible_file(entry: Entry) -> bool:
+    if len(entry.chunks) % CHUNK_ID_BYTES or not 0 <= entry.size <= _MAX_I64 or entry.target:
         return False
-    if entry.extents is None:
-        return True
     at = 0
-    for offset, length in entry.extents:
+    for offset, length in entry.extents or ():
         if offset < at or length <= 0:
             return False
         at = offset + length
@@ -163,13 +213,19 @@ class Order:
 
 
 def encode_root(records: Iterable[SegmentRecord]) -> Iterator[bytes]:
-    """The chunks of a root, each a list of at most ``ROOT_RECORDS_PER_CHUNK`` records."""
-    batch: list[SegmentRecord] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == ROOT_RECORDS_PER_CHUNK:
+    """The chunks of a root."""
+    return _encode_lists(records, lambda record: _RECORD_WEIGHT + len(record.first_path))
+
+
+def _encode_lists(things: Iterable[T], weigh: Callable[[T], int]) -> Iterator[bytes]:
+    batch: list[T] = []
+    total = 0
+    for thing in things:
+        batch.append(thing)
+        total += weigh(thing)
+        if len(batch) == RECORDS_PER_CHUNK or total >= SEGMENT_TARGET_BYTES:
             yield _encode(batch)
-            batch = []
+            batch, total = [], 0
     if batch:
         yield _encode(batch)
 
@@ -181,19 +237,29 @@ def decode_root(data: bytes | memoryview, what: str) -> list[SegmentRecord]:
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         msg = f"{what}: the list of metadata segments cannot be read: {error}"
         raise IntegrityFailure(msg) from error
-    if any(len(record.chunk) != CHUNK_ID_BYTES for record in records):
+    if not all(
+        len(record.chunk) == CHUNK_ID_BYTES and record.entries >= 1 and _possible_path(record.first_path)
+        for record in records
+    ):
         msg = f"{what}: the list of metadata segments is damaged"
         raise IntegrityFailure(msg)
     return records
 
 
-def encode_problems(problems: list[Problem]) -> bytes:
-    """The bytes of a list of problems."""
-    return _encode(problems)
+def _possible_path(path: bytes) -> bool:
+    names = path.split(b"/")
+    return len(names) <= MAX_DEPTH and all(map(possible_name, names))
+
+
+def encode_problems(problems: Iterable[Problem]) -> Iterator[bytes]:
+    """The chunks of a list of problems."""
+    return _encode_lists(
+        problems, lambda problem: _PROBLEM_WEIGHT + len(problem.path) + len(problem.reason.encode())
+    )
 
 
 def decode_problems(data: bytes | memoryview, what: str) -> list[Problem]:
-    """The inverse of ``encode_problems``. Raises ``IntegrityFailure``."""
+    """The problems in one chunk of the list. Raises ``IntegrityFailure``."""
     try:
         return _decode_problems(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:

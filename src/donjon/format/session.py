@@ -7,7 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
-from donjon.codec.digest import derive
+from donjon.codec.digest import DIGEST_BYTES, derive
+from donjon.codec.hpke import OVERHEAD_BYTES
+from donjon.codec.seal import KEY_BYTES
+from donjon.format.limits import check_id, check_number, check_time, require
+
+SEALED_KEY_BYTES = KEY_BYTES + OVERHEAD_BYTES
 
 
 class SessionObject(msgspec.Struct, array_like=True, frozen=True):
@@ -25,6 +30,17 @@ class SessionObject(msgspec.Struct, array_like=True, frozen=True):
     commitment: bytes
     seals: tuple[tuple[bytes, bytes], ...]
 
+    def __post_init__(self) -> None:
+        check_id(self.writer)
+        check_number(self.number)
+        check_time(self.started_at)
+        check_time(self.lock_until)
+        require(self.keyring_number >= 0, "keyring number")
+        require(len(self.commitment) == DIGEST_BYTES, "commitment")
+        for recipient, sealed in self.seals:
+            check_id(recipient)
+            require(len(sealed) == SEALED_KEY_BYTES, "seal")
+
 
 class SealObject(msgspec.Struct, array_like=True, frozen=True):
     """The key of a session sealed for a recipient that joined later; signed by the root key."""
@@ -33,6 +49,12 @@ class SealObject(msgspec.Struct, array_like=True, frozen=True):
     writer: bytes
     number: int
     sealed: bytes
+
+    def __post_init__(self) -> None:
+        check_id(self.recipient)
+        check_id(self.writer)
+        check_number(self.number)
+        require(len(self.sealed) == SEALED_KEY_BYTES, "seal")
 
 
 def commitment(session_key: bytes) -> bytes:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from donjon.codec.digest import derive
-from donjon.codec.seal import TAG_BYTES, Sealer
+from donjon.codec.seal import BOX_BYTES, TAG_BYTES, Sealer
 from donjon.core.errors import IntegrityFailure
+from donjon.format.limits import MAX_PART, check_id, check_number, require
 from donjon.format.objects import pad, unpad
 from donjon.format.pack import MAX_FRAME_RAW_BYTES, MAX_PACK_BYTES, Frame
 
@@ -61,6 +62,12 @@ class IndexObject(msgspec.Struct, array_like=True, frozen=True):
     part: int
     packs: bytes
     sealed: bytes
+
+    def __post_init__(self) -> None:
+        check_id(self.writer)
+        check_number(self.session)
+        require(0 <= self.part <= MAX_PART, "part")
+        require(len(self.packs) % _PACK.size == 0, "pack rows")
 
 
 class Table:
@@ -129,7 +136,7 @@ class Table:
             if key == wanted:
                 found = bytes(data[at : at + 32])
                 if found == chunk:
-                    return at
+                    return int(at)
                 if found < chunk:
                     low, low_key = middle + 1, key
                 else:
@@ -236,7 +243,7 @@ def pack_rows(rows: bytes, what: str) -> list[PackRow]:
 
 
 def index_object_key(index_key: bytes, writer: bytes, session: int, part: int) -> bytes:
-    """The key of one index object; it seals one thing, numbered 0."""
+    """The key of the box of one index object."""
     place = writer + session.to_bytes(8, "little") + part.to_bytes(4, "little")
     return derive("donjon v1 index object", index_key + place)
 
@@ -244,14 +251,14 @@ def index_object_key(index_key: bytes, writer: bytes, session: int, part: int) -
 def seal_table(table: Table, index_key: bytes, writer: bytes, session: int, part: int) -> IndexObject:
     """The payload of an index object that holds this table."""
     key = index_object_key(index_key, writer, session, part)
-    plain = pad(table.sealed_part, TAG_BYTES)
-    return IndexObject(writer, session, part, bytes(table.pack_part), Sealer(key).seal(0, plain))
+    plain = pad(table.sealed_part, BOX_BYTES)
+    return IndexObject(writer, session, part, bytes(table.pack_part), Sealer(key).box(plain))
 
 
 def open_table(index: IndexObject, index_key: bytes, what: str) -> bytes:
     """The bytes of the table in an index object. Raises ``IntegrityFailure``."""
     key = index_object_key(index_key, index.writer, index.session, index.part)
-    plain = unpad(Sealer(key).open(0, index.sealed, what), what)
+    plain = unpad(Sealer(key).open_box(index.sealed, what), what)
     data = b"".join([plain[: _HEADER.size], index.packs, plain[_HEADER.size :]])
     Table(data, what)
     return data

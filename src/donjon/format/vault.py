@@ -13,9 +13,11 @@ from typing import Final
 import msgspec
 
 from donjon.codec.chunk import MAX_CHUNK_BYTES, Sizes
-from donjon.codec.digest import derive
+from donjon.codec.digest import DIGEST_BYTES, derive
 from donjon.codec.seal import Sealer
 from donjon.core.errors import IntegrityFailure
+from donjon.core.units import MIB
+from donjon.format.limits import MAX_DURATION_S, check_id, check_number, check_time, require
 
 VAULT_ID_BYTES: Final = 16
 
@@ -43,11 +45,19 @@ class VaultObject(msgspec.Struct, array_like=True, frozen=True):
 
     def check(self) -> None:
         """Raises ``IntegrityFailure`` for values that no vault has."""
-        sizes_ok = 64 <= self.chunk_minimum <= self.chunk_average <= self.chunk_maximum <= MAX_CHUNK_BYTES
+        sizes_ok = (
+            64 <= self.chunk_minimum <= min(self.chunk_average, MIB)
+            and 256 <= self.chunk_average <= self.chunk_maximum
+            and 1024 <= self.chunk_maximum <= MAX_CHUNK_BYTES
+        )
         ids_ok = len(self.vault_id) == VAULT_ID_BYTES and len(self.root_public) == 32
-        if not (sizes_ok and ids_ok and 0 <= self.lock_s and 0 < self.longest_backup_s):
+        times_ok = 0 <= self.lock_s <= MAX_DURATION_S and 0 < self.longest_backup_s <= MAX_DURATION_S
+        if not (sizes_ok and ids_ok and times_ok):
             msg = "vault: holds values that no vault can have"
             raise IntegrityFailure(msg)
+
+    def __post_init__(self) -> None:
+        check_time(self.created_at)
 
 
 class VaultSecret:
@@ -65,13 +75,13 @@ class VaultSecret:
         return "VaultSecret(...)"
 
     def hide_label(self, label: str, nonce: int) -> bytes:
-        """A name for people, unreadable for the provider. ``nonce`` is 12 random bytes as a number."""
+        """A name for people, unreadable for the provider: a box whose nonce is this random number."""
         padded = label.encode().ljust(64, b"\0")
         return nonce.to_bytes(12, "little") + Sealer(self._label_key).seal(nonce, padded)
 
     def read_label(self, hidden: bytes, what: str) -> str:
         """The name behind ``hide_label``. Raises ``IntegrityFailure``."""
-        plain = Sealer(self._label_key).open(int.from_bytes(hidden[:12], "little"), hidden[12:], what)
+        plain = Sealer(self._label_key).open_box(hidden, what)
         return plain.rstrip(b"\0").decode(errors="replace")
 
 
@@ -102,6 +112,12 @@ class KeyringRecord(msgspec.Struct, array_like=True, frozen=True):
     public: bytes = b""
     extra: bytes = b""
     sealed_secret: bytes = b""
+
+    def __post_init__(self) -> None:
+        check_number(self.number)
+        check_time(self.created_at)
+        check_id(self.subject)
+        require(len(self.previous) == DIGEST_BYTES, "previous")
 
 
 def secret_info(vault_id: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from donjon.format.entries import Entry, Kind
+from donjon.format.entries import MAX_XATTR_BYTES, Entry, Kind
 from donjon.sources.content import FileContent
 from donjon.sources.descriptors import (
     LOOK_FLAGS,
@@ -237,12 +237,20 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
     def _read_xattrs(self, place: bytes, path: bytes) -> Xattrs:
         follow = place is not path
         pairs: list[tuple[bytes, bytes]] = []
+        room = MAX_XATTR_BYTES
         for name in _list_xattrs(place, follow=follow):
             try:
-                pairs.append((os.fsencode(name), os.getxattr(place, name, follow_symlinks=follow)))
+                value = os.getxattr(place, name, follow_symlinks=follow)
             except OSError as error:
                 if error.errno != errno.ENODATA:  # else it was removed in between
                     self.folder.context.problems.append((path, f"attribute {name}: {error.strerror}"))
+                continue
+            room -= len(name) + len(value) + 16
+            if room < 0:  # an unprivileged user must not make entries that no reader takes
+                self.folder.context.problems.append((path, f"attribute {name}: too large, left out"))
+                room += len(name) + len(value) + 16
+                continue
+            pairs.append((os.fsencode(name), value))
         pairs.sort()
         return tuple(pairs)
 
