@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from donjon.repository.private import private_folder
+
 
 class Cache:
     """The folder of one vault. Everything is written whole or not at all."""
@@ -20,7 +22,7 @@ class Cache:
     def path(self, *parts: str) -> Path:
         """A path inside, its parent made if necessary."""
         path = self.folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         return path
 
     def write(self, path: Path, pieces: Iterable[bytes]) -> None:

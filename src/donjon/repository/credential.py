@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 import msgspec
 
 from donjon.codec.digest import short_id
-from donjon.codec.sign import SigningKey
-from donjon.core.errors import KeyNotAvailable, Refused, UnsupportedVersion
-from donjon.format.vault import VaultSecret
+from donjon.codec.seal import KEY_BYTES
+from donjon.codec.sign import PUBLIC_BYTES, SigningKey
+from donjon.core.errors import KeyNotAvailable, UnsupportedVersion
+from donjon.format.vault import VAULT_ID_BYTES, VaultSecret
+from donjon.repository.private import create_private
 
 _FORMAT = "donjon writer credential"
 _VERSION = 1
+_MAX_FILE_BYTES = 64 << 10
 
 
 class _File(msgspec.Struct):
@@ -48,7 +50,8 @@ class WriterCredential:
     def write(self, path: Path) -> None:
         """Create the file, readable by its owner only.
 
-        Raises ``Refused`` if something is there already.
+        Raises ``Refused`` if something is there already, ``PermissionMissing`` or ``UsageError`` if
+        there can be no such file.
         """
         content = msgspec.json.format(
             msgspec.json.encode(
@@ -64,38 +67,40 @@ class WriterCredential:
                 )
             )
         )
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError as error:
-            msg = f"{path}: exists already"
-            raise Refused(msg, hint="Name a file that does not exist yet.") from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        create_private(path, content + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> WriterCredential:
         """Raises ``KeyNotAvailable`` if there is no such file or it is damaged."""
         try:
-            content = msgspec.json.decode(path.read_bytes(), type=_File)
+            with path.open("rb") as file:
+                content = msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=_File)
             if content.format != _FORMAT:
                 raise ValueError(content.format)
             if content.version != _VERSION:
                 msg = f"{path}: is a writer credential of version {content.version}"
                 raise UnsupportedVersion(msg, hint="Install a newer Donjon.")
             return cls(
-                vault_id=bytes.fromhex(content.vault_id),
+                vault_id=_of_length(bytes.fromhex(content.vault_id), VAULT_ID_BYTES),
                 url=content.vault_url,
                 name=content.name,
-                root_public=bytes.fromhex(content.root_public),
+                root_public=_of_length(bytes.fromhex(content.root_public), PUBLIC_BYTES),
                 seed=base64.b64decode(content.signing_seed, validate=True),
-                secret=base64.b64decode(content.vault_secret, validate=True),
+                secret=_of_length(base64.b64decode(content.vault_secret, validate=True), KEY_BYTES),
             )
         except FileNotFoundError as error:
             msg = f"{path}: no writer credential here"
             hint = "Enrol this host: `donjon writer add NAME --out FILE`, then `donjon enrol FILE` here."
             raise KeyNotAvailable(msg, hint=hint) from error
+        except OSError as error:
+            msg = f"{path}: the writer credential cannot be read: {error.strerror}"
+            raise KeyNotAvailable(msg, hint="Run donjon as the user who enrolled this host.") from error
         except (msgspec.MsgspecError, ValueError) as error:
             msg = f"{path}: is no writer credential, or is damaged"
             raise KeyNotAvailable(msg, hint="Make a new one with `donjon writer add`.") from error
+
+
+def _of_length(data: bytes, size_bytes: int) -> bytes:
+    if len(data) != size_bytes:
+        raise ValueError(len(data))
+    return data

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
 from donjon.codec.chunk import Sizes
 from donjon.codec.digest import digest
@@ -10,6 +11,7 @@ from donjon.codec.seal import new_key
 from donjon.codec.sign import SigningKey
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.core.errors import (
+    DonjonError,
     IntegrityFailure,
     KeyNotAvailable,
     ObjectNotFound,
@@ -22,7 +24,7 @@ from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_
 from donjon.format.session import SealObject, SessionObject, commitment
 from donjon.format.vault import VaultObject, VaultSecret, secret_info, session_info
 from donjon.keys.base import Opener, Recipient
-from donjon.repository.keyring import Keyring, recipient_record
+from donjon.repository.keyring import Keyring, read_key_object, recipient_record
 from donjon.stores.base import LockEnforcement, ObjectStore
 
 LONGEST_BACKUP_S = 2 * SECONDS_PER_DAY
@@ -39,6 +41,7 @@ class Vault:
         self.object = vault
         self.keyring = keyring
         self.openers: list[Opener] = []
+        self.is_finished = True
         self._secret: VaultSecret | None = None
         self._session_keys: dict[tuple[bytes, int], bytes] = {}
 
@@ -80,9 +83,10 @@ class Vault:
     def lock_end(self) -> int | None:
         """Until when an object that is put now is to be locked, None for not at all.
 
-        Lock ends fall on whole days, so that the objects of a day share one epoch.
+        Lock ends fall on whole days, so that the objects of a day share one epoch. While a vault is
+        being made nothing is locked, so that a failure leaves nothing behind.
         """
-        if not self.object.lock_s:
+        if not (self.object.lock_s and self.is_finished):
             return None
         end = self.store.now() + self.object.lock_s
         return -(-end // SECONDS_PER_DAY) * SECONDS_PER_DAY
@@ -100,28 +104,46 @@ class Vault:
         if key := self._session_keys.get((writer, number)):
             return key
         session = self.read_session(writer, number)
-        info = session_info(self.vault_id, writer, number)
+        failure: DonjonError | None = None
         for opener in self.openers:
-            sealed = dict(session.seals).get(opener.recipient_id)
-            if sealed is None:
-                sealed = self._later_seal(opener.recipient_id, writer, number)
-            if sealed is None:
+            try:
+                key = self._open_session(session, opener)
+            except (IntegrityFailure, KeyNotAvailable) as error:
+                failure = error
                 continue
-            key = opener.open(sealed, info)
-            if commitment(key) != session.commitment:
-                msg = f"{names.session(writer, number)}: its seals do not hold the key it commits to"
-                raise IntegrityFailure(msg)
-            self._session_keys[(writer, number)] = key
-            return key
+            if key is not None:
+                self._session_keys[(writer, number)] = key
+                return key
+        if failure is not None:
+            raise failure
         msg = f"{names.session(writer, number)}: was not sealed to any key at hand"
         hint = "Use the recovery kit; `donjon keys check` shows which keys open what."
         raise KeyNotAvailable(msg, hint=hint)
+
+    def _open_session(self, session: SessionObject, opener: Opener) -> bytes | None:
+        """The key of a session, None if it has no seal for this opener."""
+        name = names.session(session.writer, session.number)
+        sealed = dict(session.seals).get(opener.recipient_id)
+        if sealed is None:
+            sealed = self.later_seal(opener.recipient_id, session.writer, session.number)
+        if sealed is None:
+            return None
+        try:
+            key = opener.open(sealed, session_info(self.vault_id, session.writer, session.number))
+        except KeyNotAvailable as error:
+            msg = f"{name}: its seal for {opener.recipient_id.hex()[:12]} does not open"
+            hint = "Use another key; `donjon keys check` shows which keys open what."
+            raise KeyNotAvailable(msg, hint=hint) from error
+        if commitment(key) != session.commitment:
+            msg = f"{name}: its seals do not hold the key it commits to"
+            raise IntegrityFailure(msg)
+        return key
 
     def read_session(self, writer: bytes, number: int) -> SessionObject:
         """The session object, checked. Raises ``IntegrityFailure`` if it is missing or wrong."""
         name = names.session(writer, number)
         try:
-            data = self.store.get(name)
+            data = read_key_object(self.store, name)
         except ObjectNotFound as error:
             msg = f"{name}: is missing, and with it the key of that session"
             raise IntegrityFailure(msg, hint="Restore it from another copy of the vault.") from error
@@ -130,12 +152,22 @@ class Vault:
         if (session.writer, session.number) != (writer, number):
             msg = f"{name}: holds another session"
             raise IntegrityFailure(msg)
+        if session.keyring_number > self.keyring.number:
+            self.keyring.read_on(self.store)  # it may have grown since this vault was opened
+        if session.keyring_number > self.keyring.number:
+            msg = f"{name}: was made under a newer keyring than the store shows"
+            hint = f"{names.keyring(self.keyring.number + 1)} is hidden or lost. Find out by whom."
+            raise IntegrityFailure(msg, hint=hint)
         return session
 
-    def _later_seal(self, recipient: bytes, writer: bytes, number: int) -> bytes | None:
+    def later_seal(self, recipient: bytes, writer: bytes, number: int) -> bytes | None:
+        """The key of a session sealed for a recipient that joined later, None if there is none.
+
+        Raises ``IntegrityFailure`` for a seal that the root key did not make for exactly this.
+        """
         name = names.seal(recipient, writer, number)
         try:
-            data = self.store.get(name)
+            data = read_key_object(self.store, name)
         except ObjectNotFound:
             return None
         seal = parse_object(data, ObjectKind.SEAL, SealObject, name)
@@ -146,6 +178,26 @@ class Vault:
         return seal.sealed
 
 
+def check_lock(store: ObjectStore, lock_s: int) -> None:
+    """Raises ``UsageError`` for a lock that is too short to be of use or that the store cannot hold."""
+    if lock_s and lock_s < SHORTEST_LOCK_S:
+        msg = f"a lock of {lock_s} s is too short: backups could not rely on each other's data"
+        raise UsageError(msg, hint="Use at least 7d, or `none` for a vault without locks.")
+    if lock_s and store.lock_enforcement is LockEnforcement.NONE:
+        msg = f"{store.url}: this store cannot hold locks"
+        raise UsageError(msg, hint="Choose another store, or give `--lock none` and protect it yourself.")
+
+
+def check_empty(store: ObjectStore) -> None:
+    """Raises ``Refused`` if there is anything in the store."""
+    if (found := next(iter(store.list()), None)) is not None:
+        msg = f"{store.url}: is not empty"
+        hint = "Name an empty or new place; an existing vault is never overwritten."
+        if found.name.startswith(names.KEYRING):
+            hint += " If an `init` was killed here, remove what it left, or take another place."
+        raise Refused(msg, hint=hint)
+
+
 def create_vault(
     store: ObjectStore,
     vault_id: bytes,
@@ -154,21 +206,18 @@ def create_vault(
     *,
     lock_s: int,
     sizes: Sizes | None = None,
+    before_commit: Callable[[Vault], None] | None = None,
 ) -> Vault:
     """Make a vault in an empty store, with its first recipients.
+
+    The vault object is put last and everything is locked after that, so that a failure can take back
+    what was put. ``before_commit`` can certify the first writers.
 
     Raises ``Refused`` if there is something in the store already, ``UsageError`` for a lock that is too
     short to be of use or that the store cannot hold.
     """
-    if lock_s and lock_s < SHORTEST_LOCK_S:
-        msg = f"a lock of {lock_s} s is too short: backups could not rely on each other's data"
-        raise UsageError(msg, hint="Use at least 7d, or `none` for a vault without locks.")
-    if lock_s and store.lock_enforcement is LockEnforcement.NONE:
-        msg = f"{store.url}: this store cannot hold locks"
-        raise UsageError(msg, hint="Choose another store, or give `--lock none` and protect it yourself.")
-    if next(iter(store.list()), None) is not None:
-        msg = f"{store.url}: is not empty"
-        raise Refused(msg, hint="Name an empty or new place; an existing vault is never overwritten.")
+    check_lock(store, lock_s)
+    check_empty(store)
     sizes = sizes or Sizes()
     vault_object = VaultObject(
         vault_id,
@@ -182,12 +231,35 @@ def create_vault(
     )
     data = pack_object(ObjectKind.VAULT, vault_object, vault_id, root)
     vault = Vault(store, vault_object, Keyring(vault_object, digest(data)))
-    secret = VaultSecret(new_key())
-    vault.use_secret(secret)
-    store.put(names.VAULT, data, retain_until=vault.lock_end())
-    for recipient in recipients:
-        add_recipient(vault, root, recipient)
+    vault.use_secret(VaultSecret(new_key()))
+    vault.is_finished = False
+    try:
+        for recipient in recipients:
+            add_recipient(vault, root, recipient)
+        if before_commit is not None:
+            before_commit(vault)
+        store.put(names.VAULT, data)
+        vault.is_finished = True
+        if end := vault.lock_end():
+            for number in range(1, vault.keyring.number + 1):
+                store.extend(names.keyring(number), end)
+            store.extend(names.VAULT, end)
+    except BaseException:
+        _take_back(vault, data)
+        raise
     return vault
+
+
+def _take_back(vault: Vault, data: bytes) -> None:
+    """Delete what an ``init`` that failed has put; nothing that is somebody else's."""
+    with contextlib.suppress(DonjonError):
+        if vault.store.get(names.VAULT) == data:
+            vault.store.delete_expired(names.VAULT)
+    with contextlib.suppress(DonjonError):
+        vault.keyring.read_on(vault.store)  # a put whose reply was lost; others have another root key
+    for number in range(vault.keyring.number, 0, -1):
+        with contextlib.suppress(DonjonError):
+            vault.store.delete_expired(names.keyring(number))
 
 
 def add_recipient(vault: Vault, root: SigningKey, recipient: Recipient) -> None:
@@ -208,7 +280,7 @@ def open_vault(store: ObjectStore, *, root_public: bytes | None = None) -> Vault
     Raises ``VaultNotFound``, ``UnsupportedVersion``, ``IntegrityFailure``.
     """
     try:
-        data = store.get(names.VAULT)
+        data = read_key_object(store, names.VAULT)
     except ObjectNotFound as error:
         msg = f"{store.url}: there is no vault here"
         raise VaultNotFound(msg, hint="Check the address, or make a vault with `donjon init`.") from error
