@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from donjon.core.errors import DonjonError, Refused, UsageError
+from donjon.core.errors import DonjonError, KeyNotAvailable, Refused, UsageError
+from donjon.repository.keyring import Keyring
+from donjon.repository.private import create_private, private_folder, replace_private
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
@@ -22,6 +25,13 @@ class KnownVault(msgspec.Struct, frozen=True):
     url: str
     vault_id: str
     root_public: str
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """The last keyring record of a vault that this host has seen, and its digest in hexadecimal."""
+
+    number: int
+    head: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,60 @@ class Home:
 
     def remember(self, vault: KnownVault) -> None:
         """Write a vault down."""
-        self._create(self._vault_path(vault.name), msgspec.json.format(msgspec.json.encode(vault)) + b"\n")
+        self.adopt(self.prepare(vault), vault)
+
+    def prepare(self, vault: KnownVault) -> Path:
+        """Write a vault down under a name that does not count yet: afterwards only a crash can fail."""
+        path = self._vault_path(vault.name)
+        private_folder(path.parent)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        create_private(draft, msgspec.json.format(msgspec.json.encode(vault)) + b"\n")
+        return draft
+
+    def adopt(self, draft: Path, vault: KnownVault) -> None:
+        """Let a prepared vault count. Raises ``Refused`` if its name was taken meanwhile."""
+        try:
+            os.link(draft, self._vault_path(vault.name))
+        except FileExistsError:
+            self.check_name_is_free(vault.name)
+            raise
+        draft.unlink()
+
+    def check_pin(self, keyring: Keyring) -> None:
+        """Raises ``IntegrityFailure`` if the keyring is older than, or another than, what this host saw."""
+        if pin := self._pin(keyring.vault.vault_id):
+            keyring.require(pin.number, bytes.fromhex(pin.head))
+
+    def keep_pin(self, keyring: Keyring) -> None:
+        """Remember how far the keyring goes; other processes of this host never move it back."""
+        vault_id, pin = keyring.vault.vault_id, Pin(keyring.number, keyring.head.hex())
+        if self._pin(vault_id) == pin:
+            return
+        path = self._pin_path(vault_id)
+        private_folder(path.parent)
+        with path.with_suffix(".lock").open("ab") as lock:
+            os.fchmod(lock.fileno(), 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.check_pin(keyring)
+            replace_private(path, msgspec.json.encode(pin) + b"\n")
+
+    def _pin(self, vault_id: bytes) -> Pin | None:
+        path = self._pin_path(vault_id)
+        try:
+            pin = msgspec.json.decode(path.read_bytes(), type=Pin)
+            if pin.number < 0 or len(bytes.fromhex(pin.head)) != 32:
+                raise ValueError(pin)
+        except FileNotFoundError:
+            return None
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
+            msg = f"{path}: cannot be read: {error}"
+            hint = "It remembers how far the vault's keyring went. Remove it only if nobody tampered with it."
+            raise KeyNotAvailable(msg, hint=hint) from error
+        return pin
+
+    def _pin_path(self, vault_id: bytes) -> Path:
+        return self.folder / "pins" / f"{vault_id.hex()}.json"
 
     def writer_path(self, vault_id: bytes) -> Path:
         """Where the writer credential of a vault is on this host."""
@@ -120,11 +183,3 @@ class Home:
 
     def _vault_path(self, name: str) -> Path:
         return self.folder / "vaults" / f"{name}.json"
-
-    def _create(self, path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from donjon.app.config import KnownVault
-from donjon.app.wiring import Workspace, normal_url, open_store
+from donjon.app.wiring import Workspace, local_folder, normal_url, open_store, open_vault_at
 from donjon.codec.sign import SigningKey
-from donjon.core.errors import KeyNotAvailable, Refused, UsageError
-from donjon.format.vault import Action
+from donjon.core.errors import KeyNotAvailable, PermissionMissing, Refused, UsageError
+from donjon.format.vault import VAULT_ID_BYTES, Action
 from donjon.repository.credential import WriterCredential
-from donjon.repository.keyring import Writer, removal_record, writer_record
-from donjon.repository.vault import Vault, create_vault
+from donjon.repository.keyring import Writer, check_label, removal_record, vault_id_of, writer_record
+from donjon.repository.private import private_folder
+from donjon.repository.vault import Vault, check_empty, check_lock, create_vault
+from donjon.stores.base import ObjectStore
 
-VAULT_ID_BYTES = 16
+if TYPE_CHECKING:
+    from donjon.keys.recovery import RecoveryKit
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,80 +51,171 @@ class NewVault:
 def init(workspace: Workspace, request: InitRequest, now: int) -> NewVault:
     """Make a vault and its recovery kit, and enrol this host unless told not to.
 
-    The kit is on the disk before anything is put into the vault. Raises ``Refused`` if the place is not
-    empty or the kit file exists.
+    The kit, the credential and the configuration are on the disk before the vault counts, which it does
+    with its last put; a failure takes all of it back. Raises ``Refused`` if the place is not empty or the
+    kit file exists.
     """
     from donjon.keys.recovery import RecoveryKit, write_kit
 
     url = normal_url(request.url)
     name = request.name or _default_name(workspace, url)
     workspace.home.check_name_is_free(name)
-    if request.kit.exists():
-        msg = f"{request.kit}: exists, and a recovery kit never overwrites anything"
-        raise Refused(msg, hint="Choose another file name.")
-    store = open_store(url, create=True)
-    if next(iter(store.list()), None) is not None:
-        msg = f"{url}: is not empty"
-        raise Refused(msg, hint="Name an empty or new place; an existing vault is never overwritten.")
-    kit = RecoveryKit.generate(
-        vault_id=os.urandom(VAULT_ID_BYTES), vault_name=name, vault_url=url, created_at=now, with_root=True
-    )
-    root = kit.root
-    assert root is not None  # noqa: S101  (just asked for)
-    text = write_kit(request.kit, kit, request.passphrase)
-    try:
-        vault = create_vault(
-            store, kit.vault_id, root, [kit.recipient("recovery kit")], lock_s=request.lock_s
+    _check_kit_place(request.kit, url)
+    with ExitStack() as undo:
+        store = _empty_store(url, undo)
+        check_lock(store, request.lock_s)
+        kit = RecoveryKit.generate(
+            vault_id=bytes(VAULT_ID_BYTES), vault_name=name, vault_url=url, created_at=now, with_root=True
         )
-    except BaseException:
-        request.kit.unlink()  # it opens nothing
-        raise
-    workspace.home.remember(KnownVault(name, url, kit.vault_id.hex(), root.public.hex()))
-    if request.enrol:
-        certify(vault, root, socket.gethostname(), url).write(_writer_path(workspace, vault))
+        root = kit.root
+        assert root is not None  # noqa: S101  (just asked for)
+        kit = replace(kit, vault_id=vault_id_of(root.public))
+        known = KnownVault(name, url, kit.vault_id.hex(), root.public.hex())
+        text = write_kit(request.kit, kit, request.passphrase)
+        undo.callback(request.kit.unlink, missing_ok=True)  # it opens nothing
+        draft = workspace.home.prepare(known)
+        undo.callback(draft.unlink, missing_ok=True)
+
+        def enrol_this_host(vault: Vault) -> None:
+            credential = certify(vault, root, socket.gethostname(), url)
+            path = _writer_path(workspace, vault.vault_id)
+            credential.write(path)
+            undo.callback(path.unlink, missing_ok=True)
+
+        vault = create_vault(
+            store,
+            kit.vault_id,
+            root,
+            [kit.recipient("recovery kit")],
+            lock_s=request.lock_s,
+            before_commit=enrol_this_host if request.enrol else None,
+        )
+        undo.pop_all()
+    workspace.home.adopt(draft, known)
+    workspace.home.keep_pin(vault.keyring)
     return NewVault(vault, name, url, kit.fingerprint, text, store.lock_enforcement.value)
+
+
+def _check_kit_place(kit: Path, url: str) -> None:
+    if os.path.lexists(kit):
+        msg = f"{kit}: exists, and a recovery kit never overwrites anything"
+        raise Refused(msg, hint="Choose another file name.")
+    if not kit.absolute().parent.is_dir():
+        msg = f"{kit}: there is no folder {kit.absolute().parent}"
+        raise UsageError(msg, hint="Make it first, or mount the medium that it is on.")
+    vault = local_folder(url)
+    if vault is not None and kit.resolve().is_relative_to(vault.resolve()):
+        msg = f"{kit}: would lie inside the vault that it opens"
+        raise UsageError(msg, hint="Choose a place that leaves this host, such as a USB stick.")
+
+
+def _empty_store(url: str, undo: ExitStack) -> ObjectStore:
+    """The store for a new vault; the folders that it needs are removed again if nothing comes of it."""
+    folder = local_folder(url)
+    if folder is not None:
+        _check_folder(folder)
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        undo.callback(_remove_empty, folder, missing)
+    store = open_store(url, create=True)
+    check_empty(store)
+    return store
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ``Refused`` for a folder with anything in it, whoever put that there."""
+    try:
+        found = sorted(entry for entry in os.listdir(folder) if entry != "lost+found")  # noqa: PTH208
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        msg = f"{folder}: is no folder"
+        raise Refused(msg, hint="Name an empty or new folder.") from error
+    except OSError as error:
+        msg = f"{folder}: cannot be read: {error.strerror}"
+        raise PermissionMissing(msg, hint="Choose a folder that you may read and write.") from error
+    if "vault" in found and "keyring" in found:
+        msg = f"{folder}: holds a vault already"
+        raise Refused(msg, hint="An existing vault is never overwritten; name an empty or new folder.")
+    if found:
+        msg = f"{folder}: is not empty: it holds {found[0]!r}"
+        raise Refused(msg, hint="Name an empty or new folder.")
+
+
+def _remove_empty(folder: Path, made: list[Path]) -> None:
+    """Remove the empty folders that a store left in ``folder``, then those of ``made`` that are empty."""
+    inside = [Path(path) for path, _, _ in os.walk(folder, topdown=False)]
+    for path in (*(path for path in inside if path != folder and path.name != "lost+found"), *made):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def certify(vault: Vault, root: SigningKey, name: str, url: str) -> WriterCredential:
     """A new writer: certified in the keyring, its credential in hand."""
-    signing_key = SigningKey.generate()
-    now, secret = vault.store.now(), vault.secret
-    credential = WriterCredential(
+    credential = _new_credential(vault, name, url)
+    _certify(vault, root, credential)
+    return credential
+
+
+def _new_credential(vault: Vault, name: str, url: str) -> WriterCredential:
+    return WriterCredential(
         vault_id=vault.vault_id,
         url=url,
         name=name,
         root_public=vault.object.root_public,
-        seed=signing_key.seed,
-        secret=secret.secret,
+        seed=SigningKey.generate().seed,
+        secret=vault.secret.secret,
     )
+
+
+def _certify(vault: Vault, root: SigningKey, credential: WriterCredential) -> None:
+    now, public = vault.store.now(), credential.signing_key.public
     vault.keyring.add(
         vault.store,
         root,
-        lambda number, previous: writer_record(signing_key.public, name, secret, now, number, previous),
+        lambda number, previous: writer_record(public, credential.name, vault.secret, now, number, previous),
         vault.lock_end(),
     )
-    return credential
 
 
 def open_with_root(workspace: Workspace) -> tuple[Vault, SigningKey]:
     """The vault and its root key. Raises ``KeyNotAvailable`` without a kit that holds it."""
+    vault, _, root = open_with_kit(workspace)
+    return vault, root
+
+
+def open_with_kit(workspace: Workspace) -> tuple[Vault, RecoveryKit, SigningKey]:
+    """Like ``open_with_root``, with the kit itself."""
     vault = workspace.open()
     kit = workspace.read_kit(vault)
     vault.use_opener(kit.opener())
     if kit.root is None:
         msg = f"{workspace.settings.kit}: this kit opens backups, but does not hold the vault's root key"
         raise KeyNotAvailable(msg, hint="Use the kit that `donjon init` made.")
-    return vault, kit.root
+    workspace.home.keep_pin(vault.keyring)
+    return vault, kit, kit.root
 
 
 def add_writer(workspace: Workspace, name: str, out: Path) -> WriterCredential:
-    """Certify a writer for another host, its credential in a file."""
-    if out.exists():
+    """Certify a writer for another host, its credential in a file.
+
+    The file is there first: a writer that is certified without a credential would be of no use to anyone.
+    """
+    check_label(name)
+    if os.path.lexists(out):
         msg = f"{out}: exists already"
         raise Refused(msg, hint="Name a file that does not exist yet.")
     vault, root = open_with_root(workspace)
-    credential = certify(vault, root, name, vault.store.url)
+    if any(writer.revoked_at is None and label == name for writer, label in _labelled(vault)):
+        msg = f"there is a writer {name!r} already"
+        raise Refused(msg, hint="Choose another name, or revoke that one first.")
+    credential = _new_credential(vault, name, vault.store.url)
     credential.write(out)
+    try:
+        _certify(vault, root, credential)
+    except BaseException:
+        out.unlink()
+        raise
+    workspace.home.keep_pin(vault.keyring)
     return credential
 
 
@@ -131,38 +227,52 @@ def enrol(workspace: Workspace, file: Path, name: str | None) -> KnownVault:
         msg = f"this host is enrolled in {credential.url} already"
         raise Refused(msg, hint=f"Remove {path} first if it is to be replaced.")
     known = next((v for v in workspace.home.vaults() if v.vault_id == credential.vault_id.hex()), None)
-    vault_name = name or (known.name if known else _default_name(workspace, credential.url))
+    if known is not None and known.root_public != credential.root_public.hex():
+        msg = f"{file}: names another root key for {known.name} than this host knows"
+        raise KeyNotAvailable(msg, hint="Do not use it; find out who made it.")
     if known is None:
+        vault_name = name or _default_name(workspace, credential.url)
         workspace.home.check_name_is_free(vault_name)
-    from donjon.repository.vault import open_vault
-
-    vault = open_vault(open_store(credential.url), root_public=credential.root_public)
+    vault = open_vault_at(credential.url, root_public=credential.root_public)
+    workspace.home.check_pin(vault.keyring)
     writer = vault.keyring.writers.get(credential.writer_id)
-    if writer is None or writer.revoked_at is not None:
+    if vault.vault_id != credential.vault_id or writer is None or writer.revoked_at is not None:
         msg = f"{file}: the vault {credential.url} does not accept this writer"
         raise KeyNotAvailable(msg, hint="Make a new credential with `donjon writer add NAME --out FILE`.")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    credential.write(path)
+    credential.write(_writer_path(workspace, credential.vault_id))
     if known is None:
         known = KnownVault(
             vault_name, credential.url, credential.vault_id.hex(), credential.root_public.hex()
         )
-        workspace.home.remember(known)
+        try:
+            workspace.home.remember(known)
+        except BaseException:
+            path.unlink()
+            raise
+    workspace.home.keep_pin(vault.keyring)
     return known
 
 
 def writers(workspace: Workspace) -> list[tuple[Writer, str]]:
     """All writers with their names, which are hidden from those without any key."""
     vault = workspace.open()
+    show_labels(workspace, vault)
+    return _labelled(vault)
+
+
+def show_labels(workspace: Workspace, vault: Vault) -> None:
+    """Use whatever key is at hand for the names in the keyring; without one they stay hidden."""
     if workspace.has_key:
         workspace.unlock(vault)
     elif (path := workspace.home.writer_path(vault.vault_id)).exists():
         vault.use_secret(WriterCredential.read(path).secret)
-    found = []
-    for writer in vault.keyring.writers.values():
-        label = vault.secret.read_label(writer.label, "keyring") if vault.has_secret else ""
-        found.append((writer, label))
-    return found
+
+
+def _labelled(vault: Vault) -> list[tuple[Writer, str]]:
+    return [
+        (writer, vault.secret.read_label(writer.label, "keyring") if vault.has_secret else "")
+        for writer in vault.keyring.writers.values()
+    ]
 
 
 def revoke_writer(workspace: Workspace, wanted: str) -> tuple[Writer, str]:
@@ -173,9 +283,8 @@ def revoke_writer(workspace: Workspace, wanted: str) -> tuple[Writer, str]:
     vault, root = open_with_root(workspace)
     fitting = [
         (writer, label)
-        for writer in vault.keyring.writers.values()
-        if (label := vault.secret.read_label(writer.label, "keyring")) == wanted
-        or (len(wanted) >= 4 and writer.writer_id.hex().startswith(wanted))
+        for writer, label in _labelled(vault)
+        if label == wanted or (len(wanted) >= 4 and writer.writer_id.hex().startswith(wanted))
     ]
     active = [pair for pair in fitting if pair[0].revoked_at is None]
     if len(active) != 1:
@@ -191,12 +300,13 @@ def revoke_writer(workspace: Workspace, wanted: str) -> tuple[Writer, str]:
         ),
         vault.lock_end(),
     )
+    workspace.home.keep_pin(vault.keyring)
     return vault.keyring.writers[writer.writer_id], label
 
 
-def _writer_path(workspace: Workspace, vault: Vault) -> Path:
-    path = workspace.home.writer_path(vault.vault_id)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _writer_path(workspace: Workspace, vault_id: bytes) -> Path:
+    path = workspace.home.writer_path(vault_id)
+    private_folder(path.parent)
     return path
 
 

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from donjon.app.config import Home, KnownVault, Settings
-from donjon.core.errors import IntegrityFailure, KeyNotAvailable, UsageError
+from donjon.core.errors import (
+    DonjonError,
+    IntegrityFailure,
+    KeyNotAvailable,
+    UnsupportedVersion,
+    UsageError,
+    VaultNotFound,
+)
 from donjon.core.events import Progress, Silent
 from donjon.keys.base import PASSPHRASE
 from donjon.repository.cache import Cache
 from donjon.repository.credential import WriterCredential
 from donjon.repository.index import Index
+from donjon.repository.keyring import vault_id_of
 from donjon.repository.reading import ChunkReader
 from donjon.repository.rebuild import complete_index
 from donjon.repository.vault import Vault, open_vault
@@ -45,7 +53,8 @@ def open_store(url: str, *, create: bool = False) -> ObjectStore:
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             msg = f"{url}: is no address of a local folder"
             raise UsageError(msg, hint="Write file:///absolute/path.")
-        folder = Path(unquote(parts.path))
+        folder = local_folder(url)
+        assert folder is not None  # noqa: S101  (a file:// address has one)
         return LocalStore.create(folder) if create else LocalStore(folder)
     if parts.scheme == "sftp":
         from donjon.stores.sftp import SftpStore
@@ -53,6 +62,28 @@ def open_store(url: str, *, create: bool = False) -> ObjectStore:
         return RetryingStore(SftpStore.create(url) if create else SftpStore(url))
     msg = f"{url}: Donjon has no store for {parts.scheme}:// yet"
     raise UsageError(msg, hint="Use file:///path or sftp://user@host/path.")
+
+
+def local_folder(url: str) -> Path | None:
+    """The folder behind a ``file://`` address, None for any other store."""
+    parts = urlsplit(normal_url(url))
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def open_vault_at(url: str, *, root_public: bytes | None = None) -> Vault:
+    """The vault at an address, whose id is checked to belong to its root key.
+
+    Raises what ``open_vault`` raises, and ``VaultNotFound`` for a local folder that does not exist.
+    """
+    folder = local_folder(url)
+    if folder is not None and not folder.is_dir():
+        msg = f"{url}: there is no such folder, so no vault either"
+        raise VaultNotFound(msg, hint="Mount the disk, correct the address, or make one with `donjon init`.")
+    vault = open_vault(open_store(url), root_public=root_public)
+    if vault.vault_id != vault_id_of(vault.object.root_public):
+        msg = f"vault: the id {vault.vault_id.hex()} does not belong to its root key"
+        raise IntegrityFailure(msg, hint=f"Do not use {url}; find out who replaced the vault.")
+    return vault
 
 
 class Workspace:
@@ -66,14 +97,16 @@ class Workspace:
     def open(self) -> Vault:
         """The vault that is meant, without any key."""
         chosen = self.home.select(self.settings.vault)
-        if isinstance(chosen, KnownVault):
-            vault = open_vault(open_store(chosen.url), root_public=bytes.fromhex(chosen.root_public))
+        if isinstance(chosen, str):
+            url = normal_url(chosen).rstrip("/")
+            chosen = next((known for known in self.home.vaults() if known.url == url), url)
+        if isinstance(chosen, str):
+            vault = open_vault_at(chosen)
         else:
-            vault = open_vault(open_store(chosen))
-        for known in self.home.vaults():
-            if known.vault_id == vault.vault_id.hex() and known.root_public != vault.object.root_public.hex():
-                msg = f"{vault.store.url}: claims to be {known.name}, but its root key is another"
-                raise KeyNotAvailable(msg, hint="Do not use this store; find out who replaced the vault.")
+            vault = open_vault_at(chosen.url, root_public=bytes.fromhex(chosen.root_public))
+        self.home.check_pin(vault.keyring)
+        if isinstance(chosen, KnownVault):
+            self.home.keep_pin(vault.keyring)
         return vault
 
     def cache(self, vault: Vault) -> Cache:
@@ -88,6 +121,7 @@ class Workspace:
             msg = f"{vault.store.url}: this host is enrolled in a vault with another root key"
             raise KeyNotAvailable(msg, hint="Check the address; if the vault was replaced, ask by whom.")
         vault.use_secret(credential.secret)
+        self.home.keep_pin(vault.keyring)
         return vault, credential
 
     def open_for_reading(self) -> Vault:
@@ -119,6 +153,7 @@ class Workspace:
             self._unlock_with_passphrase(vault)
         else:
             raise no_key(vault)
+        self.home.keep_pin(vault.keyring)
 
     def read_kit(self, vault: Vault) -> RecoveryKit:
         """The recovery kit that the user named. Raises ``KeyNotAvailable`` if it is of another vault."""
@@ -128,9 +163,7 @@ class Workspace:
             msg = "this needs the recovery kit"
             raise KeyNotAvailable(msg, hint="Give it with --kit FILE or DONJON_KIT.")
         kit = read_kit(self.settings.kit, self._passphrase("Passphrase of the recovery kit: "))
-        if kit.vault_id != vault.vault_id or (
-            kit.root is not None and kit.root.public != vault.object.root_public
-        ):
+        if kit.vault_id != vault.vault_id:  # and the id names the root key
             msg = f"{self.settings.kit}: is the recovery kit of another vault ({kit.vault_name!r})"
             raise KeyNotAvailable(msg, hint=f"Use the kit of {vault.store.url}.")
         return kit
@@ -143,12 +176,19 @@ class Workspace:
         if not members or source is None:
             raise no_key(vault)
         passphrase = source()
+        failure: DonjonError | None = None
         for member in members:
             try:
-                vault.use_opener(unlock(member.recipient, passphrase))
-            except (KeyNotAvailable, IntegrityFailure):
+                opener = unlock(member.recipient, passphrase)
+            except KeyNotAvailable:
                 continue
+            except (IntegrityFailure, UnsupportedVersion) as error:  # another one may open all the same
+                failure = error
+                continue
+            vault.use_opener(opener)
             return
+        if failure is not None:
+            raise failure
         msg = f"{vault.store.url}: the passphrase opens none of the {len(members)} passphrase keys"
         raise KeyNotAvailable(msg, hint="Check the passphrase, or use the recovery kit with --kit FILE.")
 
