@@ -35,7 +35,9 @@ def _ago(text: str) -> int:
         return parse_duration(text)
     except UsageError as error:
         msg = f"{text!r} is no time"
-        raise UsageError(msg, hint="Write it like 2026-11-23T10:00, 2026-11-23, or 7d for 7 days ago.") from error
+        raise UsageError(
+            msg, hint="Write it like 2026-11-23T10:00, 2026-11-23, or 7d for 7 days ago."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,12 @@ def open_wanted(vault: Vault, wanted: PointFilter, name: str | None = None) -> l
         return [find_point(vault, points, name)]
     opened = (open_point(vault, point) for point in points if wanted.takes_time(point.time))
     return [point for point in opened if wanted.takes_body(point.body)]
+
+
+def find_two(vault: Vault, first: str, second: str) -> tuple[OpenPoint, OpenPoint]:
+    """The points that two names mean. Raises ``PointNotFound``."""
+    points = list_points(vault, [])
+    return find_point(vault, points, first), find_point(vault, points, second)
 
 
 def _body(vault: Vault, point: Point, damaged: list[IntegrityFailure]) -> PointBody | None:

@@ -6,7 +6,19 @@ from collections.abc import Callable
 
 import typer
 
-from donjon.cli import backup, init, points, restore, verify
+from donjon.cli import (
+    backup,
+    completion,
+    diff,
+    dump,
+    find,
+    init,
+    ls,
+    mount,
+    points,
+    restore,
+    verify,
+)
 
 _HELP = """Backups that an attacker holding the production credentials cannot delete, alter or read.
 
@@ -20,6 +32,12 @@ def application() -> Callable[..., object]:
     app.command("init")(init.init)
     app.command("backup")(backup.backup)
     app.command("points", epilog=points.EPILOG)(points.points)
+    app.command("ls", epilog=ls.EPILOG)(ls.ls)
+    app.command("find", epilog=find.EPILOG)(find.find)
+    app.command("diff", epilog=diff.EPILOG)(diff.diff)
+    app.command("dump", epilog=dump.EPILOG)(dump.dump)
+    app.command("mount", epilog=mount.EPILOG)(mount.mount)
+    app.command("completion", epilog=completion.EPILOG)(completion.completion)
     app.command("restore")(restore.restore)
     app.command("verify")(verify.verify)
     return typer.main.get_command(app)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import stat
 from datetime import UTC, datetime
 
-from donjon.cli.output import shown
+from donjon.cli.output import shown, visible
 from donjon.core.clock import iso
 from donjon.format.entries import Entry, Kind
 
-KIND_NAMES = {
+KIND_NAMES: dict[int, str] = {
     Kind.FILE: "file",
     Kind.DIRECTORY: "directory",
     Kind.SYMLINK: "symlink",
@@ -19,7 +19,7 @@ KIND_NAMES = {
     Kind.BLOCK_DEVICE: "block-device",
 }
 
-_FORMATS = {
+_FORMATS: dict[int, int] = {
     Kind.FILE: stat.S_IFREG,
     Kind.DIRECTORY: stat.S_IFDIR,
     Kind.SYMLINK: stat.S_IFLNK,
@@ -32,10 +32,10 @@ _FORMATS = {
 
 def item_line(path: bytes, entry: Entry) -> str:
     """Mode, owner, group, size in bytes, time (UTC), path."""
-    mode = stat.filemode(_FORMATS[Kind(entry.kind)] | entry.mode)
+    mode = stat.filemode(_FORMATS[entry.kind] | entry.mode)
     target = ""
     if entry.kind == Kind.SYMLINK:
-        target = f" -> {_text(entry.target)}"
+        target = f" -> {visible(entry.target)}"
     elif entry.kind == Kind.DIRECTORY:
         target = "/"
     owner, group = entry.user or str(entry.uid), entry.group or str(entry.gid)
@@ -54,7 +54,7 @@ def item_data(path: bytes, entry: Entry) -> dict[str, object]:
     """The same for JSON. ``path_hex`` is there for a path that is not UTF-8, whose text has escapes."""
     data: dict[str, object] = {
         "path": shown(path),
-        "type": KIND_NAMES[Kind(entry.kind)],
+        "type": KIND_NAMES[entry.kind],
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
@@ -66,21 +66,17 @@ def item_data(path: bytes, entry: Entry) -> dict[str, object]:
         "links": entry.links,
     }
     if entry.kind == Kind.SYMLINK:
-        data["target"] = _text(entry.target)
+        data["target"] = visible(entry.target)
     if entry.xattrs:
-        data["xattrs"] = [_text(name) for name, _ in entry.xattrs]
-    if not is_text(path):
+        data["xattrs"] = [visible(name) for name, _ in entry.xattrs]
+    if not isvisible(path):
         data["path_hex"] = path.hex()
     return data
 
 
-def is_text(path: bytes) -> bool:
+def isvisible(path: bytes) -> bool:
     """Whether a path is shown as it is."""
     try:
         return path.decode().isprintable()
     except UnicodeDecodeError:
         return False
-
-
-def _text(name: bytes) -> str:
-    return shown(b"/" + name)[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from donjon.core.errors import DonjonError
@@ -22,7 +23,6 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
     import io
-    import os
 
     from donjon.cli.output import report_error
 
@@ -51,6 +51,10 @@ def _run_commands(arguments: list[str]) -> int:
 
     from donjon.cli.commands import application
 
+    if "_DONJON_COMPLETE" in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
         code = application()(arguments, prog_name="donjon", standalone_mode=False)
     except TyperException as error:

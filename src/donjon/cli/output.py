@@ -83,7 +83,12 @@ def printable(text: str) -> str:
 
 def shown(path: bytes) -> str:
     """A path of a point for people: absolute, on one line, and always text."""
-    text = "/" + path.decode("utf-8", "backslashreplace").lstrip("/")
+    return visible(b"/" + path.lstrip(b"/"))
+
+
+def visible(name: bytes) -> str:
+    """A name for people: on one line, and always text."""
+    text = name.decode("utf-8", "backslashreplace")
     return text if text.isprintable() else "".join(map(_visible, text))
 
 

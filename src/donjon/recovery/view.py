@@ -43,7 +43,10 @@ class TreeView:
     ``IntegrityFailure`` if what it needs is damaged.
     """
 
-    def __init__(self, point: OpenPoint, reader: ChunkReader) -> None:
+    def __init__(
+        self, point: OpenPoint, reader: ChunkReader, max_kept_entries: int = _MAX_KEPT_ENTRIES
+    ) -> None:
+        self._max_kept_entries = max_kept_entries
         self.point = point
         self.reader = reader
         self.uses = point.point.uses
@@ -94,6 +97,29 @@ class TreeView:
                 if start > wanted and not start.startswith(prefix):
                     return
 
+    def following_files(self, key: bytes, most: int, size_bytes: int) -> tuple[list[Entry], bytes]:
+        """Files after a sort key, at most so many or until they have this size, and the last one's key.
+
+        They end with the segment, at the latest. Files that are larger than that are left out.
+        """
+        number = max(bisect_right(self._starts, key) - 1, 0)
+        if number >= len(self._records):
+            return [], key
+        segment = self._segment(number)
+        at = bisect_right(segment.keys, key)
+        if at == len(segment.keys) and number + 1 < len(self._records):
+            segment, at = self._segment(number + 1), 0
+        found: list[Entry] = []
+        for place in range(at, len(segment.keys)):
+            entry = segment.entries[segment.paths[place]]
+            if entry.kind == Kind.FILE and entry.chunks and entry.size <= size_bytes and not entry.indirect:
+                found.append(entry)
+                size_bytes -= entry.size
+            key = segment.keys[place]
+            if len(found) == most or size_bytes < (1 << 14):
+                break
+        return found, key
+
     def entries(self, under: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
         """(path, entry) of an item and all below it, in order."""
         return self.tree.entries(under)
@@ -124,6 +150,6 @@ class TreeView:
             if number not in self._kept:
                 self._kept[number] = segment
                 self._kept_entries += len(entries)
-            while self._kept_entries > _MAX_KEPT_ENTRIES and len(self._kept) > 1:
+            while self._kept_entries > self._max_kept_entries and len(self._kept) > 1:
                 self._kept_entries -= len(self._kept.popitem(last=False)[1].keys)
         return segment
