@@ -11,13 +11,16 @@ from donjon.cli import (
     completion,
     diff,
     dump,
+    enrol,
     find,
     init,
+    keys,
     ls,
     mount,
     points,
     restore,
     verify,
+    writer,
 )
 
 _HELP = """Backups that an attacker holding the production credentials cannot delete, alter or read.
@@ -29,7 +32,7 @@ def application() -> Callable[..., object]:
     """The command line as one callable."""
     app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     app.callback()(_options)
-    app.command("init")(init.init)
+    app.command("init", epilog=init.EPILOG)(init.init)
     app.command("backup")(backup.backup)
     app.command("points", epilog=points.EPILOG)(points.points)
     app.command("ls", epilog=ls.EPILOG)(ls.ls)
@@ -39,6 +42,9 @@ def application() -> Callable[..., object]:
     app.command("mount", epilog=mount.EPILOG)(mount.mount)
     app.command("completion", epilog=completion.EPILOG)(completion.completion)
     app.command("restore")(restore.restore)
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(writer.app, name="writer")
+    app.command("enrol", epilog=enrol.EPILOG)(enrol.enrol)
     app.command("verify")(verify.verify)
     return typer.main.get_command(app)
 

@@ -11,11 +11,14 @@ from donjon.cli.common import JsonOption, PassphraseOption, QuietOption, output,
 from donjon.core.clock import system_clock
 from donjon.core.units import format_duration, parse_duration
 
-_EPILOG = """Examples:
-
+EPILOG = """\b
+Examples:
   donjon init /srv/vault --kit /media/usb/vault.kit
+  donjon init sftp://backup@nas/srv/vault --kit vault.kit --lock none
 
-  donjon init sftp://backup@nas/srv/vault --kit vault.kit --lock none"""
+\b
+JSON: {"name", "url", "vault_id", "fingerprint", "kit", "lock_s",
+"lock_enforcement", "writer"}."""
 
 
 def init(
@@ -70,6 +73,7 @@ def init(
 
 Move {kit} off this host now: whoever has it can read every backup, and without it
 nobody can. `donjon keys print --kit {kit}` makes a page to print.
-Next: donjon backup PATH"""
+Next: donjon backup PATH
+Soon: donjon keys add kit --out FILE --name NAME, for one key alone can be lost"""
     out.result(data, text)
     return 0

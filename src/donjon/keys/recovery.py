@@ -178,6 +178,11 @@ def read_kit(source: Path | str, passphrase: PassphraseSource | None = None) -> 
     return kit
 
 
+def read_kit_text(path: Path) -> str:
+    """What a kit file says, not yet checked. Raises ``KeyNotAvailable`` if it cannot be read."""
+    return _load(path)
+
+
 def _check_label(what: str, text: str, limit_bytes: int) -> None:
     if not text or text != text.strip() or not text.isprintable() or len(text.encode()) > limit_bytes:
         msg = f"the vault's {what} {text!r} cannot be put on a recovery kit"

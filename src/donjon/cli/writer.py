@@ -1,0 +1,133 @@
+"""`donjon writer`: which hosts may back up to the vault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from donjon.cli.common import (
+    JsonOption,
+    KitOption,
+    PassphraseOption,
+    QuietOption,
+    VaultOption,
+    output,
+    workspace,
+)
+from donjon.core.clock import iso
+
+if TYPE_CHECKING:
+    from donjon.repository.keyring import Writer
+
+_ADD_EPILOG = """\b
+Examples:
+  donjon writer add web1 --out web1.writer --kit vault.kit
+      then on web1: donjon enrol web1.writer
+
+\b
+JSON: {"id", "name", "url", "credential"}."""
+
+_LIST_EPILOG = """\b
+Examples:
+  donjon writer list
+
+\b
+JSON: {"writers": [{"id", "name", "created", "revoked"}]}; a hidden name is null,
+and so is "revoked" while the writer may write."""
+
+_REVOKE_EPILOG = """\b
+Examples:
+  donjon writer revoke web1 --kit vault.kit
+
+\b
+JSON: {"id", "name", "created", "revoked"}."""
+
+app = typer.Typer(help="Decide which hosts may back up to the vault.", no_args_is_help=True)
+
+
+@app.command("add", epilog=_ADD_EPILOG)
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the host.")],
+    out_file: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="Where to save the credential for that host.")
+    ],
+    vault: VaultOption = None,
+    kit: KitOption = None,
+    passphrase_file: PassphraseOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Make a credential for another host. Needs the kit with the root key.
+
+    The credential can add backups. It opens none and deletes none.
+    """
+    from donjon.app.setup import add_writer
+
+    out = output(json=json, quiet=quiet)
+    made = add_writer(workspace(vault, kit, passphrase_file), name, out_file)
+    data = {
+        "id": made.writer_id.hex(),
+        "name": name,
+        "url": made.url,
+        "credential": str(out_file.absolute()),
+    }
+    text = f"""Certified the writer {name} ({made.writer_id.hex()[:12]})
+Copy {out_file} to that host over a safe way, run `donjon enrol` with it there, and remove the file."""
+    out.result(data, text)
+    return 0
+
+
+@app.command("list", epilog=_LIST_EPILOG)
+def list_(
+    vault: VaultOption = None,
+    kit: KitOption = None,
+    passphrase_file: PassphraseOption = None,
+    json: JsonOption = False,
+) -> int:
+    """List the writers; needs no key, but shows their names only with one."""
+    from donjon.app.setup import writers
+
+    out = output(json=json)
+    found = writers(workspace(vault, kit, passphrase_file))
+    for writer, label in found:
+        state = f"revoked {iso(writer.revoked_at)}" if writer.revoked_at is not None else "may write"
+        out.line(
+            f"{writer.writer_id.hex()[:12]}  {iso(writer.created_at)}  {label or '(name hidden)'}  {state}"
+        )
+    out.result({"writers": [_data(writer, label) for writer, label in found]}, "")
+    return 0
+
+
+@app.command("revoke", epilog=_REVOKE_EPILOG)
+def revoke(
+    writer: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `donjon writer list` shows it.")],
+    vault: VaultOption = None,
+    kit: KitOption = None,
+    passphrase_file: PassphraseOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> int:
+    """Accept no more backups of a writer, for ever. Needs the kit with the root key.
+
+    What it put before stays and can be restored. What its key puts from now on is told apart by the time
+    that the storage stamped on it.
+    """
+    from donjon.app.setup import revoke_writer
+
+    out = output(json=json, quiet=quiet)
+    gone, label = revoke_writer(workspace(vault, kit, passphrase_file), writer)
+    text = f"""Revoked {label} ({gone.writer_id.hex()[:12]}); its backups stay and can be restored.
+Take its credential for the storage away too: this record alone does not stop a thief from putting objects."""
+    out.result(_data(gone, label), text)
+    return 0
+
+
+def _data(writer: Writer, label: str) -> dict[str, object]:
+    return {
+        "id": writer.writer_id.hex(),
+        "name": label or None,
+        "created": iso(writer.created_at),
+        "revoked": iso(writer.revoked_at) if writer.revoked_at is not None else None,
+    }
