@@ -17,7 +17,7 @@ from donjon.format.segments import (
     ends_segment,
     weight,
 )
-from donjon.repository.writing import WriteSession
+from donjon.repository.writing import PackNumber, WriteSession
 
 #: Where an unchanged entry comes from: its segment and its place in it.
 Origin = tuple[OldSegment, int, int]
@@ -80,7 +80,7 @@ class SegmentWriter:
                 self._reuse(self._old)
             else:
                 self._encode()
-        return b"".join(self._store(data) for data in encode_root(self._following.records()))
+        return b"".join(self._store(data) for data in encode_root(self._following.records))
 
     def store_problems(self, problems: list[Problem]) -> bytes:
         """Store the list of problems; the ids of its chunks, end to end."""
@@ -95,24 +95,28 @@ class SegmentWriter:
         self._reset()
 
     def _encode(self) -> None:
-        entries = self._entries
         for entry, old in self._kept:
-            if entry.chunks:
-                self._rely_on(entry, old)
-        data = encode_segment(entries)
-        record = SegmentRecord(self._store(data), self._first_path, len(entries))
-        self._following.add(OldSegment(record, None, data, lists=self._lists))
+            if entry.indirect:
+                self._lists.update((chunk, old.lists.get(chunk, b"")) for chunk in chunk_ids(entry.chunks))
+        data = encode_segment(self._entries)
+        record = SegmentRecord(self._store(data), self._first_path, len(self._entries))
+        self._following.add(OldSegment(record, self._packs(record), data, lists=self._lists))
         self._reset()
 
-    def _rely_on(self, entry: Entry, old: OldSegment) -> None:
-        """Count the packs of an unchanged file as used; the cursor made sure that it may."""
-        for chunk in chunk_ids(entry.chunks):
-            if entry.indirect:
-                ids = old.lists.get(chunk, b"")
-                self._lists[chunk] = ids
-                for data in chunk_ids(ids):
-                    self._session.rely_on(data)
-            self._session.rely_on(chunk)
+    def _packs(self, record: SegmentRecord) -> frozenset[PackNumber] | None:
+        """The packs that a segment and its files need, which count as used from here on.
+
+        None if one cannot be told yet: then the next backup asks for every chunk instead.
+        """
+        place, lists = self._session.place, self._lists
+        packs = {place(record.chunk)}
+        for entry in self._entries:
+            if ids := entry.chunks:
+                packs.update(map(place, chunk_ids(ids)))
+                if entry.indirect:
+                    packs.update(place(data) for chunk in chunk_ids(ids) for data in chunk_ids(lists[chunk]))
+        known = frozenset(pack for pack in packs if pack is not None)
+        return known if len(known) == len(packs) else None
 
     def _reset(self) -> None:
         self._entries = []

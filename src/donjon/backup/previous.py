@@ -7,7 +7,8 @@ is read again, and deduplicated as ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,7 @@ class _Header(msgspec.Struct, array_like=True):
 
 class _Stored(msgspec.Struct, array_like=True):
     record: SegmentRecord
-    packs: list[PackNumber]
+    packs: list[PackNumber] | None
     data: bytes
     lists: dict[bytes, bytes] = {}
 
@@ -75,9 +76,8 @@ def read_previous(path: Path, workload: str) -> Iterator[OldSegment]:
             while data is not None:
                 following = _read_record(file)
                 stored = msgspec.msgpack.decode(data, type=_Stored)
-                yield OldSegment(
-                    stored.record, frozenset(stored.packs), stored.data, following is None, stored.lists
-                )
+                packs = frozenset(stored.packs) if stored.packs is not None else None
+                yield OldSegment(stored.record, packs, stored.data, following is None, stored.lists)
                 data = following
         except (msgspec.MsgspecError, IntegrityFailure, ValueError):
             return  # what is left of the tree is read again
@@ -100,63 +100,33 @@ def _frame(data: bytes) -> bytes:
 
 
 class NextPrevious:
-    """Gathers the segments of the point that is being made, in a temporary file."""
+    """Gathers the segments of the point that is being made, and replaces those of the one before."""
 
     def __init__(self, cache: Cache, workload: str) -> None:
-        self._cache = cache
-        self._workload = workload
+        self.records: list[SegmentRecord] = []
         self._path = previous_path(cache, workload)
-        self._temporary = self._path.with_name(f"{self._path.name}.{id(self)}.new")
-        self._file: BinaryIO = self._temporary.open("w+b", buffering=1 << 20)
-        self._temporary.chmod(0o600)
+        self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.{id(self)}")
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=1 << 20)
+        self._file.write(_frame(msgspec.msgpack.encode(_Header(_VERSION, workload))))
 
     def add(self, segment: OldSegment) -> None:
-        """One more segment. Its packs may still be unknown."""
-        packs = sorted(segment.packs) if segment.packs is not None else []
-        flag = b"\1" if segment.packs is not None else b"\0"
-        data = msgspec.msgpack.encode(_Stored(segment.record, packs, segment.data, segment.lists))
-        self._file.write(_frame(flag + data))
+        """One more segment."""
+        self.records.append(segment.record)
+        packs = sorted(segment.packs) if segment.packs is not None else None
+        self._file.write(
+            _frame(msgspec.msgpack.encode(_Stored(segment.record, packs, segment.data, segment.lists)))
+        )
 
-    def records(self) -> Iterator[SegmentRecord]:
-        """The records of all segments, in order."""
-        return (stored.record for _, stored in self._read())
-
-    def publish(self, pack_of: Callable[[bytes], PackNumber | None]) -> None:
-        """Make this the previous point of the workload, once every chunk has its pack."""
-        self._cache.write(self._path, self._pieces(pack_of))
-        self.discard()
+    def publish(self) -> None:
+        """Make this the previous point of the workload."""
+        self._file.close()
+        self._temporary.replace(self._path)
 
     def discard(self) -> None:
-        """Remove the temporary file. Calling it twice is harmless."""
+        """Remove the temporary file. Harmless after ``publish``."""
         self._file.close()
         self._temporary.unlink(missing_ok=True)
-
-    def _pieces(self, pack_of: Callable[[bytes], PackNumber | None]) -> Iterator[bytes]:
-        yield _frame(msgspec.msgpack.encode(_Header(_VERSION, self._workload)))
-        for known, stored in self._read():
-            if not known:
-                stored.packs = sorted(_packs(stored, pack_of))
-            yield _frame(msgspec.msgpack.encode(stored))
-
-    def _read(self) -> Iterator[tuple[bool, _Stored]]:
-        self._file.flush()
-        self._file.seek(0)
-        while (data := _read_record(self._file)) is not None:
-            yield data[0] == 1, msgspec.msgpack.decode(memoryview(data)[1:], type=_Stored)
-
-
-def _packs(stored: _Stored, pack_of: Callable[[bytes], PackNumber | None]) -> set[PackNumber]:
-    """The packs that a segment and its files need."""
-    packs = {pack_of(stored.record.chunk)}
-    for entry in decode_segment(stored.data, "new segment"):
-        for chunk in chunk_ids(entry.chunks):
-            packs.add(pack_of(chunk))
-            if entry.indirect:
-                packs.update(pack_of(data) for data in chunk_ids(stored.lists.get(chunk, b"")))
-    if None in packs:
-        # Cannot be relied on: make it a pack that no index knows, so that the files are looked at again.
-        packs = {(0, 0)}
-    return {pack for pack in packs if pack is not None}
 
 
 def chunk_ids(ids: bytes) -> list[bytes]:

@@ -37,6 +37,7 @@ from donjon.sources.base import Content, Item, Source
 from donjon.version import __version__
 
 _MAX_WAITING = 4_096
+_DRAIN_EVERY = 64
 _MAX_PROBLEMS = 100_000
 _ATTEMPTS = 3
 
@@ -131,7 +132,7 @@ def run_backup(job: Job, session: WriteSession, cache: Cache, clock: Clock, prog
             f"donjon {__version__}",
         )
         point = session.commit(body)
-        following.publish(session.pack_of)
+        following.publish()
     finally:
         following.discard()
     return Outcome(
@@ -171,6 +172,7 @@ class _Run:
         """Take all items of the source, and wait until their content is stored."""
         match, reliable, counts = self._cursor.match, self._cursor.reliable, self.counts
         read_all, queue, add = self._job.read_all, self._queue, self.writer.add
+        wait_until = _DRAIN_EVERY
         for item in self._job.source.items():
             hit = match(item.depth, item.name)
             if hit is not None:
@@ -188,7 +190,9 @@ class _Run:
                         self._count(entry)
                     continue
             self._take_changed(item, hit[0] if hit else None)
-            self._drain_done()
+            if len(queue) > wait_until:
+                self._drain_done()
+                wait_until = len(queue) + _DRAIN_EVERY
         self._submit_batch()
         self._drain(0)
         for path, why in self._job.source.problems():

@@ -154,7 +154,7 @@ class Index:
     def _load(self, writer: bytes, path: Path) -> None:
         with path.open("rb") as file:
             try:
-                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:
                 msg = f"{path}: is empty"
                 raise IntegrityFailure(msg) from error

@@ -98,8 +98,11 @@ class Packer:
         for _ in range(_BUFFERS[kind]):
             self._buffers.put(None)
 
-    def add(self, raw: memoryview, chunks: list[tuple[bytes, int]]) -> None:
-        """Compress, seal and pack one frame. Raises what storing a full pack raises."""
+    def add(self, raw: memoryview, chunks: list[tuple[bytes, int]]) -> int:
+        """Compress, seal and pack one frame; the ordinal of its pack.
+
+        Raises what storing a full pack raises.
+        """
         coding, coded = compress(raw)
         sealed_bytes = len(coded) + TAG_BYTES
         number = next(self._numbers)
@@ -112,6 +115,7 @@ class Packer:
             complete = pack.closed and not pack.pending
         if complete:
             self._finish(pack)
+        return pack.ordinal
 
     def flush(self) -> None:
         """Store the open pack and give back the buffers. No other thread may be adding."""

@@ -198,14 +198,21 @@ class WriteSession:
 
     def rely_on(self, chunk: bytes) -> bool:
         """Whether the vault has this chunk in a pack that may be relied on; if so it counts as used."""
-        row = self.index.find(chunk, self.writer)
-        if row is not None and self._outlasts(row.lock_until):
-            self._used.add((row.session, row.ordinal))
-            return True
-        if place := self._known.get(chunk):
-            self._used.add(place)
-            return True
-        return False
+        return self.place(chunk) is not None
+
+    def place(self, chunk: bytes) -> PackNumber | None:
+        """The pack in which a chunk is, or will be once this session has stored what it holds.
+
+        The pack counts as used. None for a chunk that is in no pack that may be relied on, or whose
+        frame another thread is about to fill.
+        """
+        if (place := self._known.get(chunk)) is None:
+            row = self.index.find(chunk, self.writer)
+            if row is None or not self._outlasts(row.lock_until):
+                return None
+            place = (row.session, row.ordinal)
+        self._used.add(place)
+        return place
 
     def has(self, chunk: bytes) -> bool:
         """Like ``rely_on``, but does not count as a use."""
@@ -220,13 +227,6 @@ class WriteSession:
     def use_packs(self, packs: frozenset[PackNumber]) -> None:
         """Count packs as used that ``may_use`` allowed."""
         self._used |= packs
-
-    def pack_of(self, chunk: bytes) -> PackNumber | None:
-        """The pack in which a chunk is now, None while it is not stored yet."""
-        if chunk in self._known:
-            return self._known[chunk]
-        row = self.index.find(chunk, self.writer)
-        return (row.session, row.ordinal) if row else None
 
     def _reliable_packs(self) -> dict[PackNumber, int]:
         if self._reliable is None:
@@ -244,7 +244,9 @@ class WriteSession:
 
     def store(self, kind: PackKind, raw: memoryview, chunks: list[tuple[bytes, int]]) -> None:
         """Store claimed chunks, end to end in ``raw``, as one frame. ``chunks`` are (id, length)."""
-        self._packers[kind].add(raw, chunks)
+        place = (self.number, self._packers[kind].add(raw, chunks))
+        for chunk, _ in chunks:
+            self._known[chunk] = place
 
     def _store_pack(self, row: PackRow, frames: list[Frame], data: memoryview) -> None:
         self._journal.intend(row, frames)
