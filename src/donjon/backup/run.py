@@ -156,7 +156,7 @@ class _Run:
         )
         threads = thread_count()
         self._pool = ThreadPoolExecutor(threads, "donjon-backup")
-        self._buffers = Buffers(threads + 1)
+        self._buffers = Buffers(threads)
         # Entries in order: each with its origin, or a slot that is filled once a future is done.
         self._queue: deque[tuple[Entry | Slot | None, Origin | None, _Work | None]] = deque()
         self._batch: list[Slot] = []

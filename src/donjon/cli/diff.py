@@ -103,7 +103,8 @@ def _summarize(out: Output, counts: _Counts) -> None:
     items = counts.items
     out.line(
         f"{items['added']} added, {items['removed']} removed, {items['changed']} changed; "
-        f"{format_size(counts.bytes_added)} of new content, {format_size(counts.bytes_removed)} replaced or gone"
+        f"{format_size(counts.bytes_added)} of new content, "
+        f"{format_size(counts.bytes_removed)} replaced or gone"
     )
 
 

@@ -54,9 +54,7 @@ def find(
     newer: Annotated[
         str | None, typer.Option("--newer", metavar="TIME", help="Modified from then on; 2d for 2 days ago.")
     ] = None,
-    older: Annotated[
-        str | None, typer.Option("--older", metavar="TIME", help="Modified until then.")
-    ] = None,
+    older: Annotated[str | None, typer.Option("--older", metavar="TIME", help="Modified until then.")] = None,
     kind: Annotated[
         list[str] | None,
         typer.Option("--type", metavar="f|d|l|s", help="File, directory, link, special; repeatable."),

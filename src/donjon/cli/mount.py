@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from donjon.cli.common import JsonOption, KitOption, PassphraseOption, QuietOption, VaultOption, output, workspace
+from donjon.cli.common import (
+    JsonOption,
+    KitOption,
+    PassphraseOption,
+    QuietOption,
+    VaultOption,
+    output,
+    workspace,
+)
 from donjon.core.errors import UsageError
 
 EPILOG = """\\b

@@ -151,8 +151,8 @@ def _print_table(out: Output, rows: list[dict[str, object]], listing: Listing) -
     if not rows:
         out.line("No points.")
         return
-    table = [("POINT", "TIME", "FILES", "SIZE", "ERRORS", "LOCKED UNTIL", "WORKLOAD")]
-    table += [_cells(row, out.verbose) for row in rows]
+    head: tuple[str, ...] = ("POINT", "TIME", "FILES", "SIZE", "ERRORS", "LOCKED UNTIL", "WORKLOAD")
+    table = [head] + [_cells(row, out.verbose) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for cells, row in zip(table, [None, *rows], strict=True):
         padded = [

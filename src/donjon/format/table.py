@@ -83,12 +83,13 @@ class Table:
         self._data = data
         if len(data) < _HEADER.size:
             raise _damaged(what)
-        magic, self.pack_count, frames, self.chunk_count = _HEADER.unpack_from(data)
+        counts: tuple[int, int, int] = _HEADER.unpack_from(data)[1:]
+        self.pack_count, self.frame_count, self.chunk_count = counts
         self._frames_at = _HEADER.size + self.pack_count * _PACK.size
-        self._chunks_at = self._frames_at + frames * _FRAME.size
-        if magic != _MAGIC or self._chunks_at + self.chunk_count * _CHUNK.size != len(data):
+        self._chunks_at = self._frames_at + self.frame_count * _FRAME.size
+        end = self._chunks_at + self.chunk_count * _CHUNK.size
+        if data[: len(_MAGIC)] != _MAGIC or end != len(data):
             raise _damaged(what)
-        self.frame_count = frames
 
     def packs(self) -> Iterator[PackRow]:
         """All packs, in the order of their numbers in this table."""
@@ -129,13 +130,14 @@ class Table:
         wanted: int = _PREFIX.unpack_from(chunk)[0]
         if not count:
             return -1
-        at, last = wanted * count >> 64, count - 1
+        at: int = wanted * count >> 64
+        last = count - 1
         for _ in range(_INTERPOLATIONS):
             at += (wanted - self._key(at)) * count >> 64
             at = 0 if at < 0 else last if at > last else at
         low, high = max(at - _WINDOW_ROWS, 0), min(at + _WINDOW_ROWS, last)
         base, size = self._chunks_at, _CHUNK.size
-        found = self._data.find(chunk, base + low * size, base + (high + 1) * size)
+        found: int = self._data.find(chunk, base + low * size, base + (high + 1) * size)
         if found >= 0 and (found - base) % size == 0:
             return found
         if (low == 0 or self._key(low) < wanted) and (high == last or self._key(high) > wanted):

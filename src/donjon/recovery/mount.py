@@ -30,6 +30,7 @@ _FORMATS: dict[int, int] = {
     Kind.BLOCK_DEVICE: stat.S_IFBLK,
 }
 _FOREVER_S = 86_400
+_THREADS = 8
 _BLOCK_BYTES = 4096
 _NS_PER_S = 1_000_000_000
 
@@ -207,6 +208,8 @@ def serve(operations: MountOperations, folder: str, *, allow_other: bool = False
         msg = f"mounting needs FUSE, which is not at hand: {error}"
         raise DonjonError(msg, hint="Install the system's fuse3 and `pip install donjon[mount]`.") from error
     options: dict[str, object] = {"allow_other": True, "default_permissions": True} if allow_other else {}
+    if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
+        options["max_threads"] = _THREADS  # without it libfuse 3.14 complains about its own default
     try:
         mfusepy.FUSE(
             operations,
@@ -238,5 +241,3 @@ def _name_bytes(name: str) -> bytes:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,12 +73,13 @@ class AllPoints:
         time, _, inner = rest.partition(b"/")
         if time == LATEST and not inner:
             return Place(_link(LATEST, next(reversed(times))))
+        return self._find_in_point(times, time, inner)
+
+    def _find_in_point(self, times: Mapping[bytes, OpenPoint], time: bytes, inner: bytes) -> Place | None:
         if (point := times.get(time)) is None:
             return None
-        if not inner:
-            return Place(_directory(time, point), self._view(point), b"")
         view = self._view(point)
-        entry = view.lookup(inner)
+        entry = view.lookup(inner) if inner else _directory(time, point)
         return None if entry is None else Place(entry, view, inner)
 
     def children(self, path: bytes) -> Iterator[tuple[bytes, Place]]:

@@ -118,7 +118,8 @@ class FileRanges:
             if stop > start:
                 data = self._cache.get(self.view, self._ids[number])
                 if len(data) != self._starts[number + 1] - base:
-                    msg = f"chunk {self._ids[number].hex()[:16]}: has {len(data)} bytes, not what its file needs"
+                    chunk = self._ids[number].hex()[:16]
+                    msg = f"chunk {chunk}: has {len(data)} bytes, not what its file needs"
                     raise IntegrityFailure(msg)
                 yield memoryview(data)[start - base : stop - base]
                 start = stop

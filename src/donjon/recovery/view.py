@@ -6,6 +6,7 @@ into one directory costs the same in a small tree and in a huge one.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -131,7 +132,7 @@ class TreeView:
     @cached_property
     def _starts(self) -> list[bytes]:
         starts = [sort_key(record.first_path) for record in self._records]
-        if any(second <= first for first, second in zip(starts, starts[1:], strict=False)):
+        if any(second <= first for first, second in itertools.pairwise(starts)):
             msg = f"point {self.point.point_id.hex()[:12]}: its metadata segments are out of order"
             raise IntegrityFailure(msg)
         return starts

@@ -33,7 +33,7 @@ from donjon.repository.vault import Vault
 
 #: An index object is put whenever this many new chunks are stored, which bounds memory and what a crash
 #: on a host without its cache can cost.
-CHECKPOINT_CHUNKS = 65_536
+CHECKPOINT_CHUNKS = 32_768
 
 #: (session number, ordinal) of a pack of the session's writer.
 PackNumber = tuple[int, int]

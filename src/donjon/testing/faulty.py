@@ -112,12 +112,13 @@ class FaultyStore(StoreWrapper):
             self._crash()
         if fault is Fault.UNAVAILABLE:
             raise StoreUnavailable("the plan wants this call to fail", hint="This is a test.")
-        result = call()
-        if fault is Fault.CRASH_AFTER:
-            self._crash()
-        if fault is Fault.REPLY_LOST:
-            raise StoreUnavailable("the plan wants this reply to be lost", hint="This is a test.")
-        return result
+        try:
+            return call()
+        finally:  # a reply that is a refusal is lost as well
+            if fault is Fault.CRASH_AFTER:
+                self._crash()
+            if fault is Fault.REPLY_LOST:
+                raise StoreUnavailable("the plan wants this reply to be lost", hint="This is a test.")
 
     def _crash(self) -> None:
         self._crashed = True
