@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -63,6 +64,15 @@ class Bench:
         self._work = work
         self._results = results
         self._run = datetime.now(UTC).isoformat(timespec="seconds")
+        self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        """Remove what was restored, now that all is measured.
+
+        For minutes after files are removed, ext4 makes new ones several times slower, as it avoids inodes
+        freed lately (``recently_deleted`` in fs/ext4/ialloc.c): the next tool would pay for the one before.
+        """
+        remove(self._work / "restored")
 
     def version(self, tool: Tool) -> None:
         """Measure what starting the program costs."""
@@ -138,10 +148,14 @@ class Bench:
             raise CommandError(
                 f"{tool.name} restored {files} files with {total} bytes of {corpus.files} with {corpus.bytes}"
             )
-        remove(place.restored)
 
     def _place(self, tool: Tool, corpus: str) -> Place:
-        place = Place(self._work / "runs" / tool.name, self._work / "corpora" / corpus)
+        number = next(self._numbers)
+        place = Place(
+            self._work / "runs" / tool.name,
+            self._work / "corpora" / corpus,
+            self._work / "restored" / str(number),
+        )
         remove(place.folder)
         for folder in (place.home, place.restored, self._work / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +187,11 @@ def main() -> int:
         chosen = [make_corpus(work / "corpora", name) for name in names]
         found = ready_tools(options.only, work / "tools")
         if not options.prepare:
-            failed = not measure_all(Bench(work, results), found, chosen, options.rounds)
+            bench = Bench(work, results)
+            try:
+                failed = not measure_all(bench, found, chosen, options.rounds)
+            finally:
+                bench.close()
     if not options.prepare:
         target = _ROOT / "docs" / "benchmarks.md"
         report.write(target, results, known_corpora(work / "corpora"), work)

@@ -22,8 +22,9 @@ _INTRODUCTION = """\
 Donjon beside restic and Borg: one machine, one disk, one tool after the other, the same files. All
 compress with zstd level 3, encrypt as they do by default (Borg: `repokey`) and sync to disk as they do
 by default; each has a cache of its own. The page cache is warm for all: the corpus, or the repository,
-is read once before every step, and the disk's queue is flushed. Times are wall seconds; CPU seconds
-are user and system time of all processes; peak memory is the largest resident size of one process;
+is read once before every step, and the disk's queue is flushed. What was restored is removed when all
+is measured, as ext4 makes files slowly for minutes after many were removed. Times are wall seconds; CPU
+seconds are user and system time of all processes; peak memory is the largest resident size of one process;
 stored size is the sum of the sizes of the repository's files. MB are 10^6 bytes.
 """
 _REPEAT = """\
@@ -36,7 +37,7 @@ make bench ARGS='--only donjon --corpus small'    # one tool on one corpus; the 
 make bench ARGS='--rounds 3'                      # medians of three rounds
 ```
 
-It needs about 20 GB below `.bench/` (or `DONJON_BENCH_DIR`), a Debian system for restic's package, and
+It needs about 60 GB below `.bench/` (or `DONJON_BENCH_DIR`), a Debian system for restic's package, and
 a machine that does nothing else meanwhile. Numbers depend on the machine and, for the corpora that are
 made of its own files, on what is installed: compare ratios, not seconds.
 """

@@ -24,10 +24,11 @@ _PASSWORD = "correct horse battery staple"  # noqa: S105 - of repositories that 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one tool works on one corpus: everything is below ``folder`` and removed afterwards."""
+    """Where one tool works on one corpus: ``folder`` is removed afterwards, ``restored`` at the very end."""
 
     folder: Path
     corpus: Path
+    restored: Path
 
     @property
     def repository(self) -> Path:
@@ -37,10 +38,6 @@ class Place:
     def home(self) -> Path:
         """Caches, keys and settings."""
         return self.folder / "home"
-
-    @property
-    def restored(self) -> Path:
-        return self.folder / "restored"
 
 
 class Tool(ABC):
