@@ -9,7 +9,7 @@ import typer
 
 from donjon.cli.common import JsonOption, output
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon completion bash > /etc/bash_completion.d/donjon
   donjon completion zsh > ~/.zfunc/_donjon

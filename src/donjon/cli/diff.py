@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from donjon.app.diff import Difference
     from donjon.format.entries import Entry
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon diff web@2026-11-23 web@latest
   donjon diff 3f9a c017 --quiet            the summary only
   donjon diff 3f9a c017 --content          leaves out mere metadata
 
-\\b
+\b
 Lines start with + (added), - (removed) or M (changed, and what of it).
 JSON: {"old", "new", "changes": [{"change", "path", "aspects", "old", "new"}],
 "added", "removed", "changed", "bytes_added", "bytes_removed"}"""

@@ -9,7 +9,7 @@ from donjon.cli.items import KIND_NAMES
 from donjon.cli.ls import PointPathArgument
 from donjon.cli.output import shown, visible
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon dump latest:/etc/fstab
   donjon dump db@2026-11-23T10:00:/dump.sql | psql"""

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _INTEGRITY = 12
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon find '*.kdbx'                     by name, in all points
   donjon find '/srv/web/*.php' --newer 2d  by path: * takes slashes too
   donjon find --type f --size +100M --point latest
 
-\\b
+\b
 JSON: {"matches": [{"path", "type", "size", "mtime", ..., "points": [{"id",
 "time"}]}], "damaged": [...]}; one match for each version of an item."""
 

@@ -10,13 +10,13 @@ from donjon.cli.common import JsonOption, KitOption, PassphraseOption, VaultOpti
 from donjon.cli.items import item_data, item_line
 from donjon.cli.output import shown
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon ls latest
   donjon ls web@latest:/srv/web/static
   donjon ls latest:/etc --recursive | less
 
-\\b
+\b
 JSON: {"point", "path", "items": [{"path", "type", "mode", "uid", "gid",
 "user", "group", "size", "mtime", "mtime_ns", "links", ...}]}"""
 

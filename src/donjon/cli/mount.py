@@ -18,13 +18,13 @@ from donjon.cli.common import (
 )
 from donjon.core.errors import UsageError
 
-EPILOG = """\\b
+EPILOG = """\b
 Examples:
   donjon mount latest /mnt            the files of one point
   donjon mount /mnt                   all points: /mnt/WORKLOAD/TIME/...
   grep -r TODO /mnt/web/latest/srv    from another terminal, meanwhile
 
-\\b
+\b
 JSON, once it is mounted: {"mounted", "points"}."""
 
 
