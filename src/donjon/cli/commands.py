@@ -45,7 +45,7 @@ def application() -> Callable[..., object]:
     app.add_typer(keys.app, name="keys")
     app.add_typer(writer.app, name="writer")
     app.command("enrol", epilog=enrol.EPILOG)(enrol.enrol)
-    app.command("verify")(verify.verify)
+    app.command("verify", epilog=verify.EPILOG)(verify.verify)
     return typer.main.get_command(app)
 
 

@@ -21,13 +21,15 @@ from donjon.repository.check import Finding
 
 _INTEGRITY = 12
 
-EPILOG = """Examples:
+EPILOG = """\b
+Examples:
+  donjon verify                      structure and signatures, without any key
+  donjon verify --kit FILE           also the metadata of every point
+  donjon verify --kit FILE --data 5  also 5 percent of all data, others each time
 
-  donjon verify                       structure and signatures, without any key
-
-  donjon verify --kit FILE            also the metadata of every point
-
-  donjon verify --kit FILE --data 5   also five percent of all data, another part each time"""
+\b
+JSON: {"ok", "objects", "bytes", "points", "packs", "packs_read", "data_bytes",
+"problems": [{"kind", "object", "what", "affects", "remedy"}]}."""
 
 
 def verify(
