@@ -7,7 +7,6 @@ compressed and sealed as it lies.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import msgspec
 
 from donjon.codec.chunk import MAX_CHUNK_BYTES, Chunker
 from donjon.codec.digest import chunk_id
+from donjon.core.tuning import small_file_turns
 from donjon.core.units import MIB
 from donjon.format.entries import CHUNK_ID_BYTES, Entry
 from donjon.format.pack import FRAME_TARGET_BYTES, PackKind
@@ -76,9 +76,7 @@ class ChunkStorer:
         self._session = session
         self._id_key = session.chunk_id_key
         self._local = threading.local()
-        #: Reading a small file is many short system calls, each of which gives up the interpreter. Threads
-        #: that do so at once spend a sixth of their time on waking each other; compressing meanwhile is free.
-        self.turn_to_read = threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+        self.turns = small_file_turns()
 
     def chunker(self) -> Chunker:
         """The chunker of this thread."""
@@ -126,7 +124,7 @@ def store_batch(storer: ChunkStorer, slots: list[Slot], buffer: bytearray) -> No
         lengths: list[int] = []
         counts: list[tuple[Slot, int]] = []
         at = 0
-        with storer.turn_to_read:
+        with storer.turns:
             for slot in slots:
                 size = read_small(slot, view[at:])
                 if size < 0:

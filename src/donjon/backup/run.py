@@ -27,7 +27,7 @@ from donjon.backup.metadata import Origin, PreviousCursor, SegmentWriter
 from donjon.backup.previous import NextPrevious, previous_path, read_previous
 from donjon.core.clock import Clock
 from donjon.core.events import Progress
-from donjon.core.tuning import prepare_for_bulk_work
+from donjon.core.tuning import prepare_for_bulk_work, worker_count
 from donjon.format.entries import CHUNK_ID_BYTES, MAX_DEPTH, Entry, Kind
 from donjon.format.manifest import PointBody
 from donjon.format.segments import Problem
@@ -80,11 +80,6 @@ class Outcome:
     counts: Counts
     warnings: list[str]
     protected_until: int
-
-
-def thread_count() -> int:
-    """One thread a core and one more, which stores a pack while the others go on; at most 8."""
-    return min((os.cpu_count() or 2) + 1, 8)
 
 
 def run_backup(job: Job, session: WriteSession, cache: Cache, clock: Clock, progress: Progress) -> Outcome:
@@ -154,7 +149,7 @@ class _Run:
         self._cursor = PreviousCursor(
             session, read_previous(previous_path(cache, job.workload), job.workload)
         )
-        threads = thread_count()
+        threads = worker_count()
         self._pool = ThreadPoolExecutor(threads, "donjon-backup")
         self._buffers = Buffers(threads)
         # Entries in order: each with its origin, or a slot that is filled once a future is done.

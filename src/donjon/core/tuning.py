@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+import threading
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -27,3 +29,17 @@ def prepare_for_bulk_work() -> None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def worker_count() -> int:
+    """One thread a core and one more, which waits for the disk while the others go on; at most 8."""
+    return min((os.cpu_count() or 2) + 1, 8)
+
+
+def small_file_turns() -> threading.Semaphore:
+    """How many threads may read or write small files at once; the others compress, open or wait.
+
+    A small file is a handful of short system calls, each of which gives up the interpreter. Threads that do
+    so at once spend a sixth of the processor on waking each other, and wait for the same directories.
+    """
+    return threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))

@@ -126,18 +126,17 @@ class Table:
 
         Ids are uniform: three interpolations come within a few rows, and what is left is searched in C.
         """
-        count = self.chunk_count
-        wanted: int = _PREFIX.unpack_from(chunk)[0]
+        count, data, base, size, prefix = self.chunk_count, self._data, self._chunks_at, _CHUNK.size, _PREFIX
+        wanted: int = prefix.unpack_from(chunk)[0]
         if not count:
             return -1
         at: int = wanted * count >> 64
         last = count - 1
         for _ in range(_INTERPOLATIONS):
-            at += (wanted - self._key(at)) * count >> 64
+            at += (wanted - prefix.unpack_from(data, base + at * size)[0]) * count >> 64
             at = 0 if at < 0 else last if at > last else at
         low, high = max(at - _WINDOW_ROWS, 0), min(at + _WINDOW_ROWS, last)
-        base, size = self._chunks_at, _CHUNK.size
-        found: int = self._data.find(chunk, base + low * size, base + (high + 1) * size)
+        found: int = data.find(chunk, base + low * size, base + (high + 1) * size)
         if found >= 0 and (found - base) % size == 0:
             return found
         if (low == 0 or self._key(low) < wanted) and (high == last or self._key(high) > wanted):

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from donjon.core.errors import DonjonError, IntegrityFailure, StoreError, StoreFull
 from donjon.core.events import Progress
-from donjon.core.tuning import prepare_for_bulk_work
+from donjon.core.tuning import prepare_for_bulk_work, small_file_turns, worker_count
 from donjon.core.units import MIB
 from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
@@ -115,13 +115,14 @@ class _Restore:
         self._uses = request.point.point.uses
         self._result = Restored()
         self._lock = threading.Lock()
+        self._turns = small_file_turns()
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._links: list[tuple[bytes, bytes, Entry]] = []
         self._not_made: set[bytes] = set()
         self._batch: list[tuple[bytes, Entry]] = []
         self._batch_bytes = 0
         self._under_way: deque[Future[None]] = deque()
-        self._pool = ThreadPoolExecutor(min((os.cpu_count() or 2) + 1, 8), "donjon-restore")
+        self._pool = ThreadPoolExecutor(worker_count(), "donjon-restore")
 
     def run(self) -> Restored:
         try:
@@ -201,9 +202,10 @@ class _Restore:
     def _restore_batch(self, batch: list[tuple[bytes, Entry]]) -> None:
         ids = [list(self._ids(path, entry)) for path, entry in batch]
         fetched = self._reader.fetch([chunk for chunks in ids for chunk in chunks], self._uses)
-        for (path, entry), chunks in zip(batch, ids, strict=True):
-            with self._item(path, entry.size):
-                self._restore_small(path, entry, chunks, fetched)
+        with self._turns:
+            for (path, entry), chunks in zip(batch, ids, strict=True):
+                with self._item(path, entry.size):
+                    self._restore_small(path, entry, chunks, fetched)
         size = sum(entry.size for _, entry in batch)
         self._progress.advance(items=len(batch), size_bytes=size, current=os.fsdecode(batch[-1][0]))
 

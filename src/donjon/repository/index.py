@@ -45,6 +45,7 @@ class Index:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._tables: list[tuple[bytes, Table]] = []
+        self._last_hit: tuple[bytes, Table] | None = None
         self._loaded: set[str] = set()
         self.bad_packs: frozenset[bytes] = self._read_bad_packs()
 
@@ -60,6 +61,17 @@ class Index:
                 if best is None or row.lock_until > best.lock_until:
                     best = row
         return best
+
+    def find_near(self, chunk: bytes) -> Found | None:
+        """One place, if there is any, looked for first in the table that had the one before."""
+        last = self._last_hit
+        if last is not None and (location := last[1].find(chunk)) is not None:
+            return Found(last[0], location)
+        for owner, table in self._tables:
+            if (location := table.find(chunk)) is not None:
+                self._last_hit = owner, table
+                return Found(owner, location)
+        return None
 
     def find_all(self, chunk: bytes) -> Iterator[Found]:
         """Every place known."""
@@ -187,6 +199,7 @@ class Index:
                 path.with_suffix(".parts").unlink(missing_ok=True)
         gone = {str(path) for path in paths}
         self._tables = [(w, t) for w, t in self._tables if t.what not in gone]
+        self._last_hit = None
         self._load(writer, target)
 
 

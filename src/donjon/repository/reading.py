@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from donjon.codec.compress import decompress
 from donjon.codec.digest import chunk_id
@@ -46,8 +46,9 @@ class ChunkReader:
 
         ``uses`` are the packs that the point names. What cannot be had shows when it is asked for.
         """
-        places = {chunk: self.locate(chunk, uses) for chunk in ids}
-        return Fetched(self, places, self._fetch([found[0] for found in places.values() if found]))
+        places = {chunk: self._likely(chunk, uses) for chunk in ids}
+        frames = self._fetch([found[0] for found in places.values() if found])
+        return Fetched(self, uses, places, frames)
 
     def read(self, ids: Sequence[bytes], uses: frozenset[PackKey]) -> Iterator[Buffer]:
         """The plaintext of each chunk, in order.
@@ -67,11 +68,12 @@ class ChunkReader:
 
     def describe(self, ids: Sequence[bytes], uses: frozenset[PackKey]) -> Fetched:
         """Like ``fetch``, but fetches nothing yet: for lengths."""
-        return Fetched(self, {chunk: self.locate(chunk, uses) for chunk in ids}, {})
+        return Fetched(self, uses, {chunk: self._likely(chunk, uses) for chunk in ids}, {})
 
-    def knows(self, chunk: bytes, uses: frozenset[PackKey]) -> bool:
-        """Whether the index has a place for this chunk in a pack that the point names."""
-        return any(place.key in uses for place in self.locate(chunk, uses))
+    def pack_of(self, chunk: bytes, uses: frozenset[PackKey]) -> PackKey | None:
+        """A pack with this chunk, as the index has it, among those that the point names; or None."""
+        places = self._likely(chunk, uses)
+        return places[0].key if places and places[0].key in uses else None
 
     def locate(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
         """All places of a chunk, those in packs that the point names first.
@@ -88,10 +90,23 @@ class ChunkReader:
             found.sort(key=lambda place: (place.key not in uses, place.at.pack.name in self._index.bad_packs))
         return found
 
-    def checked(self, chunk: bytes, places: Iterable[Found], frames: dict[_FrameKey, Buffer]) -> Buffer:
-        """The plaintext of a chunk from the first of its places where it is whole."""
+    def _likely(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
+        """Places of a chunk; not the others, if there is a good one where the last chunk was found."""
+        near = self._index.find_near(chunk)
+        if near is not None and near.key in uses and near.at.pack.name not in self._index.bad_packs:
+            return [near]
+        return self.locate(chunk, uses)
+
+    def checked(
+        self,
+        chunk: bytes,
+        likely: Sequence[Found],
+        uses: frozenset[PackKey],
+        frames: dict[_FrameKey, Buffer],
+    ) -> Buffer:
+        """The plaintext of a chunk from the first of its places where it is whole, the likely ones first."""
         failure: DonjonError | None = None
-        for place in places:
+        for place in self._in_turn(chunk, likely, uses):
             at = place.at
             try:
                 frame = frames.get((at.pack.name, at.frame_offset))
@@ -108,6 +123,10 @@ class ChunkReader:
         if isinstance(failure, IntegrityFailure):
             raise failure
         raise _missing(chunk) from failure
+
+    def _in_turn(self, chunk: bytes, likely: Sequence[Found], uses: frozenset[PackKey]) -> Iterator[Found]:
+        yield from likely
+        yield from (place for place in self.locate(chunk, uses) if place not in likely)
 
     def _fetch(self, places: list[Found]) -> dict[_FrameKey, Buffer]:
         """The plaintext of all frames, neighbours fetched together. Damaged ones are left out."""
@@ -177,15 +196,20 @@ class Fetched:
     """Chunks whose frames are in memory."""
 
     def __init__(
-        self, reader: ChunkReader, places: dict[bytes, list[Found]], frames: dict[_FrameKey, Buffer]
+        self,
+        reader: ChunkReader,
+        uses: frozenset[PackKey],
+        places: dict[bytes, list[Found]],
+        frames: dict[_FrameKey, Buffer],
     ) -> None:
         self._reader = reader
+        self._uses = uses
         self._places = places
         self._frames = frames
 
     def chunk(self, chunk: bytes) -> Buffer:
         """The plaintext. Raises ``IntegrityFailure`` if it is missing or damaged everywhere."""
-        return self._reader.checked(chunk, self._places[chunk], self._frames)
+        return self._reader.checked(chunk, self._places[chunk], self._uses, self._frames)
 
     def length(self, chunk: bytes) -> int:
         """Bytes of plaintext, from the index. Raises ``IntegrityFailure`` if the chunk is unknown."""

@@ -17,7 +17,6 @@ from donjon.core.events import Progress
 from donjon.core.tuning import prepare_for_bulk_work
 from donjon.core.units import MIB
 from donjon.format import names
-from donjon.format.entries import Kind
 from donjon.format.pack import Frame
 from donjon.repository.check import BACK_UP_AGAIN, Finding, Structure, check_structure
 from donjon.repository.index import Index, PackKey
@@ -98,7 +97,7 @@ def _sample(structure: Structure, percent: float) -> list[tuple[PackKey, ObjectI
 
 def _read_points(vault: Vault, reader: ChunkReader, report: Report) -> None:
     """Check that the tree of every point reads, and that every chunk in it is known to the index."""
-    sound: set[bytes] = set()
+    sound: dict[bytes, frozenset[PackKey]] = {}
     for point in report.structure.points:
         try:
             opened = open_point(vault, point)
@@ -112,27 +111,35 @@ def _read_points(vault: Vault, reader: ChunkReader, report: Report) -> None:
         report.points_read += 1
 
 
-def _read_tree(tree: Tree, reader: ChunkReader, opened: OpenPoint, sound: set[bytes]) -> Iterator[str]:
-    """What is wrong with the tree of one point; segments that were read before are passed over."""
+def _read_tree(
+    tree: Tree, reader: ChunkReader, opened: OpenPoint, sound: dict[bytes, frozenset[PackKey]]
+) -> Iterator[str]:
+    """What is wrong with the tree of one point.
+
+    ``sound`` has the packs that each segment needs which was read before: it need not be read again if
+    this point names them too.
+    """
     problems: list[str] = []
     uses = opened.point.uses
     records = list(tree.segments(lambda error: problems.append(error.message)))
     yield from problems
     for record in records:
-        if record.chunk in sound:
+        if record.chunk in sound and sound[record.chunk] <= uses:
             continue
+        packs: set[PackKey] = set()
+        complete = True
         try:
             for _, entry in tree.segment(record):
-                if entry.kind != Kind.FILE:
-                    continue
-                for chunk in tree.chunk_ids(entry):
-                    if not reader.knows(chunk, uses):
-                        yield f"the data of {entry.name!r} is in no pack"
-                        break
+                needed = {reader.pack_of(chunk, uses) for chunk in tree.chunk_ids(entry)}
+                if None in needed:
+                    complete = False
+                    yield f"the data of {entry.name!r} is in no pack of this point"
+                packs.update(pack for pack in needed if pack is not None)
         except (IntegrityFailure, ObjectNotFound) as error:
             yield error.message
             continue
-        sound.add(record.chunk)
+        if complete:
+            sound[record.chunk] = frozenset(packs)
     for chunk in split_ids(opened.body.problems):
         try:
             reader.read_one(chunk, uses)
