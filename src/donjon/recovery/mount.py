@@ -54,10 +54,12 @@ class MountOperations:
         self._ahead = ReadAhead(self._cache)
         self._numbers = itertools.count(1)
         self._open: dict[int, FileRanges] = {}
+        self.mounted = False
         self.on_ready: Callable[[], None] = lambda: None
 
     def init(self, path: str) -> None:
         """The mount is there."""
+        self.mounted = True
         self.on_ready()
 
     def destroy(self, path: str) -> None:
@@ -226,6 +228,8 @@ def serve(operations: MountOperations, folder: str, *, allow_other: bool = False
             **options,
         )
     except RuntimeError as error:
+        if operations.mounted:  # libfuse says so of an end by Ctrl-C or another signal
+            return
         msg = f"{folder}: could not be mounted"
         hint = "See the line above; `--allow-other` needs user_allow_other in /etc/fuse.conf."
         raise DonjonError(msg, hint=hint) from error
