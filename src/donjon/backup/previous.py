@@ -15,14 +15,14 @@ from typing import BinaryIO
 
 import msgspec
 
-from donjon.codec.digest import digest
+from donjon.codec.digest import DIGEST_BYTES, digest
 from donjon.core.errors import IntegrityFailure
 from donjon.format.entries import CHUNK_ID_BYTES, Entry
 from donjon.format.segments import SegmentRecord, decode_segment
 from donjon.repository.cache import Cache
 from donjon.repository.writing import PackNumber
 
-_VERSION = 1
+_VERSION = 2
 _MAX_RECORD_BYTES = 1 << 30
 
 
@@ -84,19 +84,19 @@ def read_previous(path: Path, workload: str) -> Iterator[OldSegment]:
 
 
 def _read_record(file: BinaryIO) -> bytes | None:
-    prefix = file.read(4)
+    prefix = file.read(4 + DIGEST_BYTES)
     if not prefix:
         return None
-    length = int.from_bytes(prefix, "little")
+    length = int.from_bytes(prefix[:4], "little")
     data = file.read(length) if length <= _MAX_RECORD_BYTES else b""
-    if len(prefix) != 4 or len(data) != length:
+    if len(data) != length or prefix[4:] != digest(data):
         msg = "cache of the previous point: is damaged"
         raise IntegrityFailure(msg)
     return data
 
 
 def _frame(data: bytes) -> bytes:
-    return len(data).to_bytes(4, "little") + data
+    return len(data).to_bytes(4, "little") + digest(data) + data
 
 
 class NextPrevious:

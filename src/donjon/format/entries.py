@@ -8,6 +8,7 @@ directories before it, so that no entry can name a place outside of the tree.
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -18,6 +19,14 @@ MAX_NAME_BYTES = 4096
 MAX_DEPTH = 4096
 #: What the attributes of an item may add up to; whoever makes an entry leaves more of them out.
 MAX_XATTR_BYTES = 1 << 20
+
+
+# What a decoder checks, without a line of Python for each entry.
+_U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+_I63 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Signed = Annotated[int, msgspec.Meta(le=(1 << 63) - 1)]
+_Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=0, lt=1_000_000_000)]
 
 
 class Kind(enum.IntEnum):
@@ -44,26 +53,26 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     each other.
     """
 
-    depth: int
-    name: bytes
-    kind: int
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
+    depth: Annotated[int, msgspec.Meta(ge=0, lt=MAX_DEPTH)]
+    name: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_NAME_BYTES)]
+    kind: Annotated[int, msgspec.Meta(ge=1, le=7)]  # a Kind
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o7777)] = 0
+    uid: _U32 = 0
+    gid: _U32 = 0
     user: str = ""
     group: str = ""
-    mtime_s: int = 0
-    mtime_ns: int = 0
-    ctime_s: int = 0
-    ctime_ns: int = 0
-    device: int = 0
-    inode: int = 0
-    links: int = 1
-    size: int = 0
+    mtime_s: _Signed = 0
+    mtime_ns: _Nanoseconds = 0
+    ctime_s: _Signed = 0
+    ctime_ns: _Nanoseconds = 0
+    device: _Unsigned = 0
+    inode: _Unsigned = 0
+    links: _Unsigned = 1
+    size: _I63 = 0
     chunks: bytes = b""
     indirect: bool = False
     extents: tuple[tuple[int, int], ...] | None = None
     target: bytes = b""
-    rdev: int = 0
+    rdev: _Unsigned = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
-    statistics: bytes = b""
+    statistics: Annotated[bytes, msgspec.Meta(max_length=MAX_STATISTICS_BYTES)] = b""

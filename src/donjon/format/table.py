@@ -77,18 +77,22 @@ class IndexObject(msgspec.Struct, array_like=True, frozen=True):
 class Table:
     """A table in memory or mapped from a file. All packs in it are of one writer."""
 
-    def __init__(self, data: bytes | mmap.mmap, what: str) -> None:
-        """Raises ``IntegrityFailure`` if the counts do not match the size."""
+    def __init__(self, data: bytes | mmap.mmap, what: str, size_bytes: int | None = None) -> None:
+        """The table in the first ``size_bytes`` of ``data``, by default all.
+
+        Raises ``IntegrityFailure`` if the counts do not match the size.
+        """
         self.what = what
         self._data = data
-        if len(data) < _HEADER.size:
+        size = len(data) if size_bytes is None else size_bytes
+        if size < _HEADER.size:
             raise _damaged(what)
         counts: tuple[int, int, int] = _HEADER.unpack_from(data)[1:]
         self.pack_count, self.frame_count, self.chunk_count = counts
         self._frames_at = _HEADER.size + self.pack_count * _PACK.size
         self._chunks_at = self._frames_at + self.frame_count * _FRAME.size
         end = self._chunks_at + self.chunk_count * _CHUNK.size
-        if data[: len(_MAGIC)] != _MAGIC or end != len(data):
+        if data[: len(_MAGIC)] != _MAGIC or end != size:
             raise _damaged(what)
 
     def packs(self) -> Iterator[PackRow]:

@@ -7,8 +7,10 @@ writer of this host may know, so it is readable by its owner only.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from blake3 import blake3
 
 from donjon.repository.private import private_folder
 
@@ -35,3 +37,12 @@ class Cache:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def with_digest(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces, and at the end their digest, so that a disk that changes bits is found out."""
+    hasher = blake3()
+    for piece in pieces:
+        hasher.update(piece)
+        yield piece
+    yield hasher.digest()

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from donjon.codec.digest import DIGEST_BYTES, digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound
 from donjon.format import names
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tables, open_table
-from donjon.repository.cache import Cache
+from donjon.repository.cache import Cache, with_digest
 from donjon.repository.vault import Vault
 
 _MERGE_AT = 8
@@ -95,7 +96,7 @@ class Index:
         """Take in a table and keep it in the cache."""
         label = f"{session:08d}-{part:04d}"
         path = self._cache.path("index", writer.hex(), f"{label}.table")
-        self._cache.write(path, [data])
+        self._cache.write(path, with_digest([data]))
         self._load(writer, path)
 
     def load_cached(self, writer: bytes) -> None:
@@ -170,7 +171,12 @@ class Index:
             except ValueError as error:
                 msg = f"{path}: is empty"
                 raise IntegrityFailure(msg) from error
-        self._tables.append((writer, Table(data, str(path))))
+        size = len(data) - DIGEST_BYTES
+        with memoryview(data) as view:
+            if size < 0 or digest(view[:size]) != view[size:]:
+                msg = f"{path}: is damaged"
+                raise IntegrityFailure(msg)
+        self._tables.append((writer, Table(data, str(path), size)))
         for label in _covered(path):
             self._loaded.add(f"{names.INDEX}{writer.hex()}/{label}")
 
@@ -188,11 +194,11 @@ class Index:
                 self._merge_files(writer, paths)
 
     def _merge_files(self, writer: bytes, paths: list[Path]) -> None:
-        tables = [Table(path.read_bytes(), str(path)) for path in paths]
+        tables = [Table(path.read_bytes()[:-DIGEST_BYTES], str(path)) for path in paths]
         labels = sorted(label for path in paths for label in _covered(path))
         target = self._cache.path("index", writer.hex(), f"{labels[0]}.{len(labels)}.table")
         self._cache.write(target.with_suffix(".parts"), [label.encode() + b"\n" for label in labels])
-        self._cache.write(target, merge_tables(tables))
+        self._cache.write(target, with_digest(merge_tables(tables)))
         for path in paths:
             if path != target:
                 path.unlink(missing_ok=True)
