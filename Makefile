@@ -53,7 +53,8 @@ bench: $(STAMP) ## measure beside restic and Borg; writes docs/benchmarks.md
 fuzz: $(STAMP) ## try every parser with hostile bytes for FUZZ_SECONDS each
 	@DONJON_FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN)/python -m pytest tests/fuzz $(ARGS)
 
-docs: $(STAMP) ## check the links between the documents
+docs: $(STAMP) ## write the reference of the command line anew, and check the links between the documents
+	@$(RUN)/python -m tools.reference
 	@$(RUN)/python -m tools.links
 
 lock: ## write requirements.lock anew; ARGS=--upgrade takes newer versions

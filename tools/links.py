@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def broken_links(document: Path) -> list[str]:
             continue
         name, _, anchor = link.partition("#")
         target = (document.parent / name).resolve() if name else document
-        where = document.relative_to(ROOT)
+        where = os.path.relpath(document, ROOT)
         if not target.exists():
             problems.append(f"{where}: {link}: no such file")
         elif anchor and target.suffix == ".md" and anchor not in anchors(target.read_text(encoding="utf-8")):
