@@ -91,8 +91,8 @@ class Table:
         self.pack_count, self.frame_count, self.chunk_count = counts
         self._frames_at = _HEADER.size + self.pack_count * _PACK.size
         self._chunks_at = self._frames_at + self.frame_count * _FRAME.size
-        end = self._chunks_at + self.chunk_count * _CHUNK.size
-        if data[: len(_MAGIC)] != _MAGIC or end != size:
+        self.size_bytes = self._chunks_at + self.chunk_count * _CHUNK.size
+        if data[: len(_MAGIC)] != _MAGIC or self.size_bytes != size:
             raise _damaged(what)
 
     def packs(self) -> Iterator[PackRow]:
@@ -184,7 +184,7 @@ class Table:
 
     def __iter__(self) -> Iterator[tuple[bytes, int, int, int]]:
         """All rows in order: chunk id, frame, offset, length."""
-        return _CHUNK.iter_unpack(memoryview(self._data)[self._chunks_at :])
+        return _CHUNK.iter_unpack(memoryview(self._data)[self._chunks_at : self.size_bytes])
 
     def frames(self) -> Iterator[tuple[int, int, int, int, int, int]]:
         """All frames: pack, offset, sealed bytes, raw bytes, number, compression."""
@@ -193,7 +193,7 @@ class Table:
     @property
     def sealed_part(self) -> bytes:
         """Header, frames and chunks: all but the pack rows."""
-        return bytes(self._data[: _HEADER.size]) + bytes(self._data[self._frames_at :])
+        return bytes(self._data[: _HEADER.size]) + bytes(self._data[self._frames_at : self.size_bytes])
 
     @property
     def pack_part(self) -> memoryview:

@@ -6,9 +6,9 @@ footers of the packs (``rebuild.py``). When many small tables have gathered, the
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import mmap
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class Index:
         self._cache = cache
         self._tables: list[tuple[bytes, Table]] = []
         self._last_hit: tuple[bytes, Table] | None = None
+        self._lock = threading.Lock()
         self._loaded: set[str] = set()
         self.bad_packs: frozenset[bytes] = self._read_bad_packs()
 
@@ -97,7 +98,9 @@ class Index:
         label = f"{session:08d}-{part:04d}"
         path = self._cache.path("index", writer.hex(), f"{label}.table")
         self._cache.write(path, with_digest([data]))
-        self._load(writer, path)
+        with self._lock:
+            self._load(writer, path)
+            self._merge(writer)
 
     def load_cached(self, writer: bytes) -> None:
         """Map what the cache holds of a writer. A damaged file is dropped and fetched again."""
@@ -123,8 +126,6 @@ class Index:
                 self._fetch(vault, info.name)
             except (IntegrityFailure, ObjectNotFound):
                 damaged.append(info.name)
-        for writer in vault.keyring.writers:
-            self._merge(writer)
         return damaged
 
     def sync_session(self, vault: Vault, writer: bytes, session: int) -> int:
@@ -183,19 +184,19 @@ class Index:
     # -- merging ---------------------------------------------------------------------------------
 
     def _merge(self, writer: bytes) -> None:
-        """Merge small files of about the same size, so that a lookup asks few tables."""
-        folder = self._cache.folder / "index" / writer.hex()
-        tiers: dict[int, list[Path]] = {}
-        for path in sorted(folder.glob("*.table")):
-            with contextlib.suppress(FileNotFoundError):
-                tiers.setdefault(path.stat().st_size.bit_length() // 3, []).append(path)
-        for paths in tiers.values():
-            if len(paths) >= _MERGE_AT:
-                self._merge_files(writer, paths)
+        """Merge tables of about the same size, so that a lookup asks few."""
+        tiers: dict[int, list[Table]] = {}
+        for owner, table in self._tables:
+            if owner == writer:
+                tiers.setdefault(table.size_bytes.bit_length() // 3, []).append(table)
+        for tables in tiers.values():
+            if len(tables) >= _MERGE_AT:
+                self._merge_tables(writer, tables)
 
-    def _merge_files(self, writer: bytes, paths: list[Path]) -> None:
-        tables = [Table(path.read_bytes()[:-DIGEST_BYTES], str(path)) for path in paths]
-        labels = sorted(label for path in paths for label in _covered(path))
+    def _merge_tables(self, writer: bytes, tables: list[Table]) -> None:
+        # Another process may have done the same: a table can be there twice, never not at all.
+        paths = [Path(table.what) for table in tables]
+        labels = sorted({label for path in paths for label in _covered(path)})
         target = self._cache.path("index", writer.hex(), f"{labels[0]}.{len(labels)}.table")
         self._cache.write(target.with_suffix(".parts"), [label.encode() + b"\n" for label in labels])
         self._cache.write(target, with_digest(merge_tables(tables)))
@@ -203,8 +204,7 @@ class Index:
             if path != target:
                 path.unlink(missing_ok=True)
                 path.with_suffix(".parts").unlink(missing_ok=True)
-        gone = {str(path) for path in paths}
-        self._tables = [(w, t) for w, t in self._tables if t.what not in gone]
+        self._tables = [pair for pair in self._tables if pair[1] not in tables]
         self._last_hit = None
         self._load(writer, target)
 
