@@ -22,7 +22,7 @@ from donjon.format.pack import FRAME_TARGET_BYTES, PackKind
 from donjon.repository.writing import WriteSession
 from donjon.sources.base import Item
 
-BATCH_BYTES = 4 * MIB
+BATCH_BYTES = 3 * MIB
 BATCH_FILES = 512
 #: Files above this size are read in sections, so that several threads share one file.
 SMALL_FILE_BYTES = 1 * MIB

@@ -32,8 +32,9 @@ from donjon.format.pack import (
 )
 from donjon.format.table import PackRow
 
-#: A pack never gets larger; it is closed earlier, where padding it costs next to nothing.
-PACK_BYTES = {PackKind.DATA: 64 * MIB, PackKind.METADATA: 8 * MIB}
+#: A pack never gets larger; it is closed earlier, where padding it costs next to nothing. Two buffers of
+#: this size are most of a backup's memory, and 64 MiB would take it over the 250 MB that it may use.
+PACK_BYTES = {PackKind.DATA: 56 * MIB, PackKind.METADATA: 8 * MIB}
 _BUFFERS = {PackKind.DATA: 2, PackKind.METADATA: 1}
 _EARLIEST_CLOSE = 0.8
 _CHEAP_PADDING = 1 / 512

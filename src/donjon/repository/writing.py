@@ -33,7 +33,7 @@ from donjon.repository.vault import Vault
 
 #: An index object is put whenever this many new chunks are stored, which bounds memory and what a crash
 #: on a host without its cache can cost.
-CHECKPOINT_CHUNKS = 32_768
+CHECKPOINT_CHUNKS = 16_384
 
 #: (session number, ordinal) of a pack of the session's writer.
 PackNumber = tuple[int, int]
