@@ -67,7 +67,7 @@ def verify(
     }
     checked = f"{report.structure.objects} objects, {format_size(report.structure.size_bytes)}"
     depth = "structure only (no key given)"
-    if report.points_read:
+    if space.has_key:
         depth = f"metadata of {report.points_read} points, {format_size(report.data_bytes)} of data"
     if report.ok:
         out.result(result, f"Sound: {checked}; {depth}")
