@@ -101,3 +101,10 @@ def test_verify_with_a_key_does_not_claim_that_there_was_none(newcomer: Newcomer
     newcomer.types("donjon init /srv/vault --kit /media/usb/vault.kit")
     assert "no key given" in newcomer.types("donjon verify")
     assert "no key given" not in newcomer.types("donjon verify --kit /media/usb/vault.kit")
+
+
+def test_a_backup_tells_how_long_it_took_in_parts_of_a_second(newcomer: Newcomer) -> None:
+    newcomer.types("donjon init /srv/vault --kit /media/usb/vault.kit")
+    took = json.loads(newcomer.types("donjon backup /etc --json"))["duration_s"]
+    assert 0 < took < TIMEOUT_S
+    assert took != int(took)

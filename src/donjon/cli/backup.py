@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -23,7 +24,7 @@ _UNREADABLE = 3
 
 def backup(
     paths: Annotated[
-        list[str] | None, typer.Argument(metavar="PATH...", help="Files and folders to back up.")
+        list[str] | None, typer.Argument(metavar="PATH", help="Files and folders to back up.")
     ] = None,
     vault: VaultOption = None,
     workload: Annotated[
@@ -92,12 +93,13 @@ def backup(
     absolute = tuple(os.path.abspath(path) for path in sources)  # noqa: PTH100  (bytes, links kept)
     request = BackupRequest(absolute, make_source, workload, tuple(tag or ()), read_all=read_all)
     space = workspace(vault)
+    began = time.monotonic()  # the times of the point are those of the store, in whole seconds
     with out.progress("Backing up") as progress:
         outcome, name_of_workload = back_up(space, request, progress)
+    duration = round(time.monotonic() - began, 3)
     for warning in outcome.warnings:
         out.warn(warning)
     counts = outcome.counts
-    duration = max(outcome.finished_at - outcome.started_at, 0)
     data = {
         "point": outcome.point.hex(),
         "workload": name_of_workload,
