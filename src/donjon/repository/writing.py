@@ -7,25 +7,24 @@ of this host takes over.
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from donjon.codec.chunk import Chunker
 from donjon.codec.digest import digest
 from donjon.codec.seal import new_key
 from donjon.codec.sign import SigningKey
-from donjon.core.clock import Clock, iso
-from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectNotFound, PermissionMissing, Refused
+from donjon.core.clock import Clock
+from donjon.core.errors import IntegrityFailure, ObjectExists, PermissionMissing, Refused
 from donjon.format import names
 from donjon.format.manifest import Manifest, PointBody, Use, bitmap, seal_body
-from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
+from donjon.format.objects import ObjectKind, pack_object
 from donjon.format.pack import Frame, PackKind
 from donjon.format.session import SessionObject, commitment
 from donjon.format.table import PackRow, Table, build_table, seal_table
 from donjon.format.vault import session_info
 from donjon.repository.cache import Cache
+from donjon.repository.chain import ManifestChain, first_free, is_there
 from donjon.repository.index import Index
 from donjon.repository.journal import Journal, Orphans
 from donjon.repository.packer import Packer, SessionIdentity, counter
@@ -64,6 +63,7 @@ class WriteSession:
         self.bytes_stored = 0
         self.protected_until = 0
         self._check_writer()
+        self._chain = ManifestChain(vault, signing_key, writer, cache, clock)
         self.index = Index(cache)
         self.index.load_cached(writer)
         self._orphans = Orphans.find(cache, vault, writer)
@@ -128,14 +128,7 @@ class WriteSession:
         try:
             return int(self._state_path().read_text().split()[0]) + 1
         except (FileNotFoundError, ValueError, IndexError):
-            return first_free(lambda n: self._there(names.session(self.writer, n)))
-
-    def _there(self, name: str) -> bool:
-        try:
-            self.vault.store.get(name, length=1)
-        except ObjectNotFound:
-            return False
-        return True
+            return first_free(lambda n: is_there(self.vault, names.session(self.writer, n)))
 
     def _catch_up(self, number: int) -> None:
         """Fetch the index objects of sessions that this cache has not seen through."""
@@ -312,28 +305,23 @@ class WriteSession:
         used = self._used | self._own
         self.protected_until = self._protected_until(used)
         sealed = seal_body(self._key, body)
-        sequence = self._next_sequence()
-        while True:
-            manifest = Manifest(
+        uses = self._uses(used)
+
+        def manifest(sequence: int, previous: bytes) -> Manifest:
+            return Manifest(
                 self.writer,
                 sequence,
-                self._previous_digest(sequence),
+                previous,
                 self.number,
                 self._clock(),
                 self.protected_until,
-                self._uses(used),
+                uses,
                 sealed,
             )
-            data = pack_object(ObjectKind.MANIFEST, manifest, self.vault.vault_id, self._signer)
-            name = names.manifest(self.writer, sequence)
-            try:
-                self.vault.store.put(name, data, retain_until=self.lock_until or None)
-            except ObjectExists:  # a concurrent session of this writer was first
-                sequence += 1
-                continue
-            break
+
+        data = self._chain.append(manifest, self.lock_until)
         self.bytes_stored += len(data)
-        self._cache.write(self._sequence_path(), [f"{sequence} {digest(data).hex()}\n".encode()])
+        self.warnings += self._chain.warnings
         self._journal.discard()
         self._orphans.discard()
         return digest(data)
@@ -354,65 +342,3 @@ class WriteSession:
         locks = {(row.session, row.ordinal): row.lock_until for _, row in self.index.packs()}
         ends += [locks.get(pack, self.lock_until) for pack in used]
         return min(ends)
-
-    def _sequence_path(self) -> Path:
-        return self._cache.path("index", self.writer.hex(), "sequence")
-
-    def _last_commit(self) -> tuple[int, bytes] | None:
-        """Sequence number and digest of the last manifest that this cache has seen."""
-        try:
-            sequence, last = self._sequence_path().read_text().split()
-            return int(sequence), bytes.fromhex(last)
-        except (FileNotFoundError, ValueError):
-            return None
-
-    def _next_sequence(self) -> int:
-        if last := self._last_commit():
-            return last[0] + 1
-        return first_free(lambda n: self._there(names.manifest(self.writer, n)))
-
-    def _previous_digest(self, sequence: int) -> bytes:
-        """The digest of the manifest before, with a look at its time, as clocks go wrong."""
-        if sequence == 1:
-            return bytes(32)
-        name = names.manifest(self.writer, sequence - 1)
-        last = self._last_commit()
-        pinned = last[1] if last and last[0] == sequence - 1 else None
-        try:
-            data = self.vault.store.get(name)
-        except ObjectNotFound as error:
-            msg = f"{name}: is missing: somebody deleted or hid a recovery point"
-            if pinned is None:
-                raise IntegrityFailure(msg, hint="Run `donjon verify`; ask who can delete there.") from error
-            self.warnings.append(msg)
-            return pinned
-        manifest = parse_object(data, ObjectKind.MANIFEST, Manifest, name)
-        verify_object(data, self.vault.vault_id, self._signer.public, name)
-        if pinned not in (None, digest(data)):
-            self.warnings.append(f"{name}: is not the manifest that this host put there")
-        if warning := clock_warning(self._clock(), manifest.created_at):
-            self.warnings.append(warning)
-        return pinned or digest(data)
-
-
-_FUTURE_S = 366 * 86_400
-_PAST_S = 300
-
-
-def clock_warning(now: int, last: int) -> str | None:
-    """What is odd about a clock that shows ``now`` when the backup before was made at ``last``."""
-    if now < last - _PAST_S:
-        return f"the clock shows {iso(now)}, before the last backup ({iso(last)}): check the clock"
-    if now > last + _FUTURE_S:
-        return f"the clock shows {iso(now)}, over a year after the last backup ({iso(last)}): check the clock"
-    return None
-
-
-def first_free(taken: Callable[[int], bool]) -> int:
-    """The smallest number from 1 on that is not taken, when all below it are: O(log n) questions."""
-    step = next(1 << k for k in itertools.count() if not taken(1 << k))
-    low, high = step // 2, step
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if taken(middle) else (low, middle)
-    return high

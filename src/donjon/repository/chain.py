@@ -1,0 +1,117 @@
+"""The chain of manifests of one writer: numbered without gaps, each with the digest of the one before."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from donjon.codec.digest import digest
+from donjon.codec.sign import SigningKey
+from donjon.core.clock import Clock, iso
+from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectNotFound
+from donjon.format import names
+from donjon.format.manifest import Manifest
+from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
+from donjon.repository.cache import Cache
+from donjon.repository.vault import Vault
+
+_FUTURE_S = 366 * 86_400
+_PAST_S = 300
+
+
+class ManifestChain:
+    """The end of the chain, where the next manifest goes. ``warnings`` tells what was odd there."""
+
+    def __init__(
+        self, vault: Vault, signing_key: SigningKey, writer: bytes, cache: Cache, clock: Clock
+    ) -> None:
+        self.warnings: list[str] = []
+        self._vault = vault
+        self._signer = signing_key
+        self._writer = writer
+        self._clock = clock
+        self._path = cache.path("index", writer.hex(), "sequence")
+        self._cache = cache
+
+    def append(self, make: Callable[[int, bytes], Manifest], lock_until: int) -> bytes:
+        """Put what ``make`` returns for a sequence number and the digest before it; the bytes put.
+
+        Raises ``IntegrityFailure`` if the manifest before is gone and this host did not see it itself.
+        """
+        sequence = self._next_number()
+        while True:
+            manifest = make(sequence, self._previous_digest(sequence))
+            data = pack_object(ObjectKind.MANIFEST, manifest, self._vault.vault_id, self._signer)
+            name = names.manifest(self._writer, sequence)
+            try:
+                self._vault.store.put(name, data, retain_until=lock_until or None)
+            except ObjectExists:  # a concurrent session of this writer was first
+                sequence += 1
+                continue
+            break
+        self._cache.write(self._path, [f"{sequence} {digest(data).hex()}\n".encode()])
+        return data
+
+    def _last_seen(self) -> tuple[int, bytes] | None:
+        """Number and digest of the last manifest that this cache has seen."""
+        try:
+            sequence, last = self._path.read_text().split()
+            return int(sequence), bytes.fromhex(last)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _next_number(self) -> int:
+        if last := self._last_seen():
+            return last[0] + 1
+        return first_free(lambda n: is_there(self._vault, names.manifest(self._writer, n)))
+
+    def _previous_digest(self, sequence: int) -> bytes:
+        """The digest of the manifest before, with a look at its time, as clocks go wrong."""
+        if sequence == 1:
+            return bytes(32)
+        name = names.manifest(self._writer, sequence - 1)
+        last = self._last_seen()
+        pinned = last[1] if last and last[0] == sequence - 1 else None
+        try:
+            data = self._vault.store.get(name)
+        except ObjectNotFound as error:
+            msg = f"{name}: is missing: somebody deleted or hid a recovery point"
+            if pinned is None:
+                raise IntegrityFailure(msg, hint="Run `donjon verify`; ask who can delete there.") from error
+            self.warnings.append(msg)
+            return pinned
+        manifest = parse_object(data, ObjectKind.MANIFEST, Manifest, name)
+        verify_object(data, self._vault.vault_id, self._signer.public, name)
+        if pinned not in (None, digest(data)):
+            self.warnings.append(f"{name}: is not the manifest that this host put there")
+        if warning := clock_warning(self._clock(), manifest.created_at):
+            self.warnings.append(warning)
+        return pinned or digest(data)
+
+
+def clock_warning(now: int, last: int) -> str | None:
+    """What is odd about a clock that shows ``now`` when the backup before was made at ``last``."""
+    if now < last - _PAST_S:
+        return f"the clock shows {iso(now)}, before the last backup ({iso(last)}): check the clock"
+    if now > last + _FUTURE_S:
+        return f"the clock shows {iso(now)}, over a year after the last backup ({iso(last)}): check the clock"
+    return None
+
+
+def is_there(vault: Vault, name: str) -> bool:
+    """Whether the store has this object."""
+    try:
+        vault.store.get(name, length=1)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def first_free(taken: Callable[[int], bool]) -> int:
+    """The smallest number from 1 on that is not taken, when all below it are: O(log n) questions."""
+    step = next(1 << k for k in itertools.count() if not taken(1 << k))
+    low, high = step // 2, step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if taken(middle) else (low, middle)
+    return high
