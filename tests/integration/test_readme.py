@@ -30,8 +30,8 @@ class Newcomer:
         self.variables = {name: value for name, value in os.environ.items() if name[:7] != "DONJON_"}
         self.variables["DONJON_HOME"] = str(root / "config")
 
-    def types(self, line: str) -> str:
-        """What the command says. It has to end with 0."""
+    def types(self, line: str, *, code: int = 0) -> str:
+        """What the command says. It has to end with ``code``, and without a complaint if that is 0."""
         words = shlex.split(_FOREIGN.sub(f"{self.root}/", line), comments=True)
         if words[0] == "export":
             name, _, value = words[1].partition("=")
@@ -48,8 +48,9 @@ class Newcomer:
             timeout=TIMEOUT_S,
             check=False,
         )
-        assert (done.returncode, done.stderr) == (0, ""), line
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        assert bool(done.stderr) == bool(code), line
+        return done.stdout + done.stderr
 
     def with_own_id(self, line: str) -> str:
         """The line with the id of a point that there is instead of the one in the example."""
@@ -108,3 +109,13 @@ def test_a_backup_tells_how_long_it_took_in_parts_of_a_second(newcomer: Newcomer
     took = json.loads(newcomer.types("donjon backup /etc --json"))["duration_s"]
     assert 0 < took < TIMEOUT_S
     assert took != int(took)
+
+
+def test_a_protected_kit_says_how_to_give_its_passphrase(newcomer: Newcomer) -> None:
+    (newcomer.root / "phrase").write_text("six words or more, all random\n")
+    newcomer.types("donjon init /srv/vault --kit vault.kit --passphrase-file phrase")
+    newcomer.types("donjon backup /etc")
+    assert "--passphrase-file FILE" in newcomer.types(
+        "donjon restore latest /tmp/all --kit vault.kit", code=13
+    )
+    newcomer.types("donjon restore latest /tmp/all --kit vault.kit --passphrase-file phrase")

@@ -163,7 +163,7 @@ def read_kit(source: Path | str, passphrase: PassphraseSource | None = None) -> 
     if head.argon:
         if passphrase is None:
             msg = f"{what}: is protected by a passphrase"
-            raise KeyNotAvailable(msg, hint="Give its passphrase.")
+            raise KeyNotAvailable(msg, hint="Give its passphrase with --passphrase-file FILE.")
         secret = decrypt(passphrase(), head.argon, _DOMAIN + head.encode(), secret, what=what)
     kit = RecoveryKit(
         vault_id=head.vault_id,
