@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from donjon.core.units import format_size
+from donjon.stores.base import LockEnforcement
+from donjon.stores.local import LocalStore
 from donjon.testing.folders import remove_tree
 from donjon.testing.trees import compare_trees
 from tools.demo_files import attack_vault, change, destroy, make_home
@@ -80,9 +82,11 @@ def play(folder: Path) -> None:
     make_home(home)
     say(f"{folder}/home")
 
-    title("Make a vault. Its objects are locked for 30 days; its key is the kit, kept elsewhere")
-    locks = () if _has_attributes(folder) else ("--lock", "none")
-    stage.donjon("init", "vault", *kit, *locks)
+    title("Make a vault. The kit opens it, and is kept elsewhere")
+    enforcement = LocalStore(folder).lock_enforcement
+    if enforcement is LockEnforcement.NONE:
+        say(f"{folder}: this file system has no extended attributes, so the vault goes without locks.")
+    stage.donjon("init", "vault", *kit, *(("--lock", "none") if enforcement is LockEnforcement.NONE else ()))
 
     title("Back up")
     stage.donjon("backup", "home", "--workload", "laptop", label="first backup")
@@ -102,7 +106,7 @@ def play(folder: Path) -> None:
 
     title("Ransomware strikes, with all rights of this user")
     say(f"{destroy(home)} files are garbage now")
-    _attack(folder / "vault", _enforcement(folder / "vault"))
+    _attack(folder / "vault", enforcement)
 
     title("Recover, from the vault and the kit alone")
     shutil.rmtree(folder / "config")  # the host is lost too: what it knew of the vault is gone
@@ -131,11 +135,11 @@ def _keep_witness(home: Path) -> Path:
     return witness
 
 
-def _attack(vault: Path, enforcement: str) -> None:
-    if enforcement != "kernel":
+def _attack(vault: Path, enforcement: LockEnforcement) -> None:
+    if enforcement is not LockEnforcement.KERNEL:
         say(
-            "The vault is spared here: its locks bind Donjon's own commands only, as this user or this file\n"
-            "system cannot set the immutable flag. Run the demo as root on ext4, XFS or Btrfs to see it hold."
+            "The vault is spared here: this user or file system cannot set the immutable flag, so nothing\n"
+            "would stop whoever deletes files. Run the demo as root on ext4, XFS or Btrfs to see it hold."
         )
         return
     objects, survived = attack_vault(vault)
@@ -146,23 +150,6 @@ def _attack(vault: Path, enforcement: str) -> None:
     if survived < objects:
         msg = f"ransomware deleted {objects - survived} objects of the vault"
         raise DemoFailed(msg)
-
-
-def _enforcement(vault: Path) -> str:
-    from donjon.stores.local import LocalStore
-
-    return LocalStore(vault).lock_enforcement.value
-
-
-def _has_attributes(folder: Path) -> bool:
-    """Whether the file system can keep locks at all."""
-    from donjon.stores.base import LockEnforcement
-    from donjon.stores.local import LocalStore
-
-    if LocalStore(folder).lock_enforcement is not LockEnforcement.NONE:
-        return True
-    say(f"{folder}: this file system has no extended attributes, so the vault goes without locks.")
-    return False
 
 
 def _summarize(stage: Stage, points: list[dict[str, Any]]) -> None:

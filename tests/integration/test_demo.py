@@ -71,7 +71,7 @@ def test_the_demo_loses_and_recovers_real_files_and_leaves_nothing_behind(place:
     assert left_behind(place) == []
 
 
-def test_without_the_immutable_flag_the_demo_says_that_locks_are_advisory(place: Path) -> None:
+def test_without_the_immutable_flag_the_demo_says_that_nothing_would_hold(place: Path) -> None:
     mere_user = ("setpriv", "--bounding-set=-linux_immutable", "--inh-caps=-linux_immutable")
     done = play(place, *(mere_user if os.geteuid() == 0 else ()))
     assert done.returncode == 0
