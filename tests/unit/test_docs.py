@@ -138,6 +138,13 @@ def test_every_command_that_is_mentioned_exists_with_its_options() -> None:
     assert wrong == []
 
 
+def test_every_command_has_examples_and_tells_the_shape_of_its_json() -> None:
+    for command in leaves(command_line()):
+        assert "Examples:" in (command.epilog or ""), command.name
+        takes_json = any("--json" in param.opts for param in command.params)
+        assert takes_json == ("JSON" in (command.epilog or "")), command.name
+
+
 def test_the_examples_of_commands_keep_their_lines() -> None:
     for command in leaves(command_line()):
         for paragraph in (command.epilog or "").split("\n\n"):

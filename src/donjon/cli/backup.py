@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 
 _UNREADABLE = 3
 
+EPILOG = """\b
+Examples:
+  donjon backup /etc /home --exclude '*.tmp' --exclude-caches
+  donjon backup /srv/web --workload web --tag before-upgrade
+  pg_dump shop | donjon backup --stdin shop.sql --workload shop
+
+\b
+JSON: {"point", "workload", "time", "files", "directories", "bytes",
+"files_new", "files_changed", "files_unmodified", "bytes_read", "bytes_stored",
+"duration_s", "errors": [{"path", "reason"}], "warnings"}."""
+
 
 def backup(
     paths: Annotated[

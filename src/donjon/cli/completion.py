@@ -13,7 +13,10 @@ EPILOG = """\b
 Examples:
   donjon completion bash > /etc/bash_completion.d/donjon
   donjon completion zsh > ~/.zfunc/_donjon
-  donjon completion fish > ~/.config/fish/completions/donjon.fish"""
+  donjon completion fish > ~/.config/fish/completions/donjon.fish
+
+\b
+JSON: {"shell", "script"}."""
 
 
 class Shell(StrEnum):

@@ -23,6 +23,15 @@ from donjon.targets.base import Overwrite
 _INTEGRITY = 12
 _UNREADABLE = 3
 
+EPILOG = """\b
+Examples:
+  donjon restore latest /restore               /srv/web comes to /restore/srv/web
+  donjon restore web@latest:/srv/web /srv/web  what is in it, to where it was
+  donjon restore latest:/etc/fstab /restore    one file, to /restore/fstab
+
+\b
+JSON: {"files", "directories", "others", "kept", "bytes"}."""
+
 
 def restore(
     point: Annotated[
