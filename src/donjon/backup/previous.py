@@ -61,6 +61,27 @@ def previous_path(cache: Cache, workload: str) -> Path:
     return cache.path("previous", digest(workload.encode()).hex()[:32])
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a point had in all, to tell how long the next one will take."""
+
+    items: int
+    size_bytes: int
+
+
+def previous_totals(cache: Cache, workload: str) -> Totals | None:
+    """The totals of the previous point of a workload, if they are known."""
+    try:
+        items, size_bytes = _totals_path(previous_path(cache, workload)).read_text().split()
+        return Totals(int(items), int(size_bytes))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _totals_path(path: Path) -> Path:
+    return path.with_suffix(".totals")
+
+
 def read_previous(path: Path, workload: str) -> Iterator[OldSegment]:
     """The segments in order; nothing if there is no (readable) file."""
     try:
@@ -104,6 +125,7 @@ class NextPrevious:
 
     def __init__(self, cache: Cache, workload: str) -> None:
         self.records: list[SegmentRecord] = []
+        self._cache = cache
         self._path = previous_path(cache, workload)
         self._temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.{id(self)}")
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -118,10 +140,12 @@ class NextPrevious:
             _frame(msgspec.msgpack.encode(_Stored(segment.record, packs, segment.data, segment.lists)))
         )
 
-    def publish(self) -> None:
-        """Make this the previous point of the workload."""
+    def publish(self, size_bytes: int) -> None:
+        """Make this the previous point of the workload, with so many bytes of content."""
         self._file.close()
         self._temporary.replace(self._path)
+        items = sum(record.entries for record in self.records)
+        self._cache.write(_totals_path(self._path), [f"{items} {size_bytes}\n".encode()])
 
     def discard(self) -> None:
         """Remove the temporary file. Harmless after ``publish``."""

@@ -24,9 +24,10 @@ from donjon.backup.files import (
     with_extents,
 )
 from donjon.backup.metadata import Origin, PreviousCursor, SegmentWriter
-from donjon.backup.previous import NextPrevious, previous_path, read_previous
+from donjon.backup.previous import NextPrevious, previous_path, previous_totals, read_previous
 from donjon.core.clock import Clock
-from donjon.core.events import Progress
+from donjon.core.errors import Interrupted
+from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.core.tuning import prepare_for_bulk_work, worker_count
 from donjon.format.entries import CHUNK_ID_BYTES, MAX_DEPTH, Entry, Kind
 from donjon.format.manifest import PointBody
@@ -66,6 +67,7 @@ class Counts:
     files_changed: int = 0
     files_unmodified: int = 0
     bytes_read: int = 0
+    bytes_unmodified: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -82,25 +84,34 @@ class Outcome:
     protected_until: int
 
 
-def run_backup(job: Job, session: WriteSession, cache: Cache, clock: Clock, progress: Progress) -> Outcome:
+def run_backup(
+    job: Job,
+    session: WriteSession,
+    cache: Cache,
+    clock: Clock,
+    progress: Progress,
+    stop: StopCheck = never_stop,
+) -> Outcome:
     """Carry out a backup. ``session`` is closed by the caller.
 
-    An interrupt stores what is complete, so that the next backup goes on from there. Raises what the
-    store and the session raise; then nothing is committed.
+    Raises ``Interrupted`` after storing what is complete, so that the next backup goes on from there, and
+    what the store and the session raise; then nothing is committed.
     """
     prepare_for_bulk_work()
     started_at = clock()
+    if totals := previous_totals(cache, job.workload):
+        progress.total(items=totals.items, size_bytes=totals.size_bytes)
     following = NextPrevious(cache, job.workload)
     try:
-        run = _Run(job, session, following, cache, progress)
+        run = _Run(job, session, following, cache, progress, stop)
         try:
             run.walk()
-        except KeyboardInterrupt:
-            run.stop()
+        except Interrupted:  # not any interrupt: one that hit a pack being filled would leave a gap in it
+            run.end()
             session.flush()
             raise
         finally:
-            run.stop()
+            run.end()
         counts = run.counts
         roots = run.writer.finish()
         problems = run.writer.store_problems(counts.problems)
@@ -127,7 +138,7 @@ def run_backup(job: Job, session: WriteSession, cache: Cache, clock: Clock, prog
             f"donjon {__version__}",
         )
         point = session.commit(body)
-        following.publish()
+        following.publish(counts.size_bytes)
     finally:
         following.discard()
     return Outcome(
@@ -139,13 +150,20 @@ class _Run:
     """The threads, the queue of entries in order, and the counts."""
 
     def __init__(
-        self, job: Job, session: WriteSession, following: NextPrevious, cache: Cache, progress: Progress
+        self,
+        job: Job,
+        session: WriteSession,
+        following: NextPrevious,
+        cache: Cache,
+        progress: Progress,
+        stop: StopCheck,
     ) -> None:
         self.counts = Counts()
         self.writer = SegmentWriter(session, following)
         self._job = job
         self._storer = ChunkStorer(session)
         self._progress = progress
+        self._stop = stop
         self._cursor = PreviousCursor(
             session, read_previous(previous_path(cache, job.workload), job.workload)
         )
@@ -158,17 +176,19 @@ class _Run:
         self._batch_bytes = 0
         self._batch_work = _Work()
         self._links: dict[tuple[int, int], Slot] = {}
+        self._bytes_told = 0  # of those that are unmodified
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Wait for the threads; work that has not begun is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def walk(self) -> None:
         """Take all items of the source, and wait until their content is stored."""
         match, reliable, counts = self._cursor.match, self._cursor.reliable, self.counts
-        read_all, queue, add = self._job.read_all, self._queue, self.writer.add
+        read_all, queue, add, stop = self._job.read_all, self._queue, self.writer.add, self._stop
         wait_until = _DRAIN_EVERY
         for item in self._job.source.items():
+            stop()
             hit = match(item.depth, item.name)
             if hit is not None:
                 entry, origin = hit
@@ -176,6 +196,7 @@ class _Run:
                     if item.is_file:
                         counts.files_unmodified += 1
                         counts.size_bytes += entry.size
+                        counts.bytes_unmodified += entry.size
                     if queue:
                         queue.append((entry, origin, None))
                         if len(queue) > _MAX_WAITING:
@@ -280,6 +301,7 @@ class _Run:
         carry: bytes | memoryview = b""
         final = False
         while not final:
+            self._stop()
             buffer = self._take_buffer()
             try:
                 with memoryview(buffer) as view:
@@ -318,6 +340,7 @@ class _Run:
         """Hand on until so many are left, waiting where necessary."""
         queue = self._queue
         while len(queue) > down_to:
+            self._stop()
             work = queue[0][2]
             if work is self._batch_work:
                 self._submit_batch()
@@ -393,8 +416,10 @@ class _Run:
             counts.directories += 1
         else:
             counts.others += 1
-        if not (counts.files + counts.directories) & 0x3F:
-            self._progress.advance(items=64)
+        if not (counts.files + counts.directories + counts.others) & 0x3F:
+            unmodified = counts.bytes_unmodified - self._bytes_told
+            self._bytes_told += unmodified
+            self._progress.advance(items=64, size_bytes=unmodified)
 
     def _problem(self, path: bytes, why: str) -> None:
         self._progress.note(f"{os.fsdecode(path)}: {why}")

@@ -37,8 +37,8 @@ def run(arguments: list[str]) -> int:
             raise
         report_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("donjon: interrupted; what is stored stays, and the next run goes on from there\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"donjon: {error or 'interrupted'}\n")
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain when it closes the pipe.

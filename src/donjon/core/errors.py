@@ -24,6 +24,14 @@ class DonjonError(Exception):
         self.hint = hint
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user wants to end, and this is a place where nothing is half done.
+
+    Like the interrupt that it stands for it is no ``DonjonError``, so that nobody takes it for the failure
+    of one item.
+    """
+
+
 class UsageError(DonjonError):
     """The command was called in a way that cannot be carried out."""
 

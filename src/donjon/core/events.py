@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+#: Called wherever long work may end with nothing half done. Raises ``Interrupted`` if it is to end.
+StopCheck = Callable[[], None]
+
+
+def never_stop() -> None:
+    """The check of work that nobody can interrupt."""
 
 
 class Progress(Protocol):
