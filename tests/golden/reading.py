@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +44,7 @@ class Golden:
         return MemoryStore.from_snapshot(self.snapshot, ManualClock(1_900_000_000))
 
     def kit(self, number: int = 0) -> RecoveryKit:
-        with tempfile.TemporaryDirectory(prefix="donjon-kit-") as folder:
-            path = Path(folder, "kit")
-            path.write_text(self.kits[number])
-            return read_kit(path)
+        return read_kit(self.kits[number])
 
 
 def load(name: str) -> Golden:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
+from msgspec.msgpack import Decoder
 
 from donjon.core.errors import IntegrityFailure
 from donjon.format.entries import (
@@ -60,9 +62,11 @@ class Problem(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
-_decode_records = msgspec.msgpack.Decoder(list[SegmentRecord]).decode
-_decode_problems = msgspec.msgpack.Decoder(list[Problem]).decode
+# The decoder refuses longer lists before it builds anything: an element may have three bytes and take 300.
+_MANY = Meta(max_length=max(MAX_SEGMENT_ENTRIES, RECORDS_PER_CHUNK))
+_entries: Decoder[list[Entry]] = Decoder(Annotated[list[Entry], _MANY])
+_records: Decoder[list[SegmentRecord]] = Decoder(Annotated[list[SegmentRecord], _MANY])
+_problems: Decoder[list[Problem]] = Decoder(Annotated[list[Problem], _MANY])
 
 
 def weight(entry: Entry) -> int:
@@ -96,7 +100,7 @@ def decode_segment(data: bytes | memoryview, what: str) -> list[Entry]:
         msg = f"{what}: a metadata segment of {len(data)} bytes"
         raise IntegrityFailure(msg)
     try:
-        entries = _decode_entries(data)
+        entries = _entries.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         msg = f"{what}: a metadata segment cannot be read: {error}"
         raise IntegrityFailure(msg) from error
@@ -215,7 +219,7 @@ def _encode_lists(things: Iterable[T], weigh: Callable[[T], int]) -> Iterator[by
 def decode_root(data: bytes | memoryview, what: str) -> list[SegmentRecord]:
     """The records of one chunk of a root. Raises ``IntegrityFailure``."""
     try:
-        records = _decode_records(data)
+        records = _records.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         msg = f"{what}: the list of metadata segments cannot be read: {error}"
         raise IntegrityFailure(msg) from error
@@ -243,7 +247,7 @@ def encode_problems(problems: Iterable[Problem]) -> Iterator[bytes]:
 def decode_problems(data: bytes | memoryview, what: str) -> list[Problem]:
     """The problems in one chunk of the list. Raises ``IntegrityFailure``."""
     try:
-        return _decode_problems(data)
+        return _problems.decode(data)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         msg = f"{what}: its list of problems cannot be read: {error}"
         raise IntegrityFailure(msg) from error

@@ -32,6 +32,8 @@ _INTERPOLATIONS = 3
 _WINDOW_ROWS = 12
 
 PACK_ROW_BYTES = _PACK.size
+#: More rows than a table can have.
+_NO_ROW = (1 << 32) - 1
 
 
 class PackRow(NamedTuple):
@@ -100,30 +102,44 @@ class Table:
         return (PackRow(*row) for row in _PACK.iter_unpack(self.pack_part))
 
     def _pack(self, number: int) -> PackRow:
-        if number >= self.pack_count:
-            raise _damaged(self.what)
         return PackRow(*_PACK.unpack_from(self._data, _HEADER.size + number * _PACK.size))
 
     def find(self, chunk: bytes) -> Location | None:
-        """Where a chunk is, or None.
+        """Where a chunk is, or None. Of several places any."""
+        at = self._find_row(chunk)
+        if at < 0:
+            return None
+        return self._location(at) or next(self.find_all(chunk), None)
 
-        Raises ``IntegrityFailure`` if the row points outside of what can be.
+    def find_all(self, chunk: bytes) -> Iterator[Location]:
+        """Every place of a chunk. Rows that point outside of what can be are no places.
+
+        So a table that somebody hostile signed cannot keep a chunk from being found in another one.
         """
-        at = self._find_row(chunk)
-        if at < 0:
-            return None
-        return self._location(*_WHERE.unpack_from(self._data, at + 32))
+        for at in self._rows(chunk):
+            if (location := self._location(at)) is not None:
+                yield location
 
-    def find_pack(self, chunk: bytes) -> PackRow | None:
-        """The pack that a chunk is in, or None. Cheaper than ``find``."""
-        at = self._find_row(chunk)
+    def find_packs(self, chunk: bytes) -> Iterator[PackRow]:
+        """Every pack that a chunk is in. Cheaper than ``find_all``."""
+        for at in self._rows(chunk):
+            frame = _WHERE.unpack_from(self._data, at + 32)[0]
+            if frame < self.frame_count:
+                pack: int = _FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0]
+                if pack < self.pack_count:
+                    yield self._pack(pack)
+
+    def _rows(self, chunk: bytes) -> Iterator[int]:
+        """Where the rows of a chunk start: several, if it was stored again and tables were merged."""
+        at, size, data = self._find_row(chunk), _CHUNK.size, self._data
         if at < 0:
-            return None
-        frame = _WHERE.unpack_from(self._data, at + 32)[0]
-        if frame >= self.frame_count:
-            raise _damaged(self.what)
-        pack: int = _FRAME.unpack_from(self._data, self._frames_at + frame * _FRAME.size)[0]
-        return self._pack(pack)
+            return
+        while at > self._chunks_at and data[at - size : at - size + CHUNK_ID_BYTES] == chunk:
+            at -= size
+        end = self._chunks_at + self.chunk_count * size
+        while at < end and data[at : at + CHUNK_ID_BYTES] == chunk:
+            yield at
+            at += size
 
     def _find_row(self, chunk: bytes) -> int:
         """Where the row of a chunk starts, or -1.
@@ -166,21 +182,25 @@ class Table:
         key: int = _PREFIX.unpack_from(self._data, self._chunks_at + row * _CHUNK.size)[0]
         return key
 
-    def _location(self, frame: int, offset: int, length: int) -> Location:
+    def _location(self, at: int) -> Location | None:
+        """What the row at this place says, None if that cannot be."""
+        frame, offset, length = _WHERE.unpack_from(self._data, at + 32)
         if frame >= self.frame_count:
-            raise _damaged(self.what)
-        number_of_pack, at, sealed, raw, number, coding = _FRAME.unpack_from(
+            return None
+        number_of_pack, start, sealed, raw, number, coding = _FRAME.unpack_from(
             self._data, self._frames_at + frame * _FRAME.size
         )
+        if number_of_pack >= self.pack_count:
+            return None
         pack = self._pack(number_of_pack)
         if (
             not TAG_BYTES <= sealed <= MAX_FRAME_RAW_BYTES + TAG_BYTES
             or raw > MAX_FRAME_RAW_BYTES
             or offset + length > raw
-            or at + sealed > min(pack.size_bytes, MAX_PACK_BYTES)
+            or start + sealed > min(pack.size_bytes, MAX_PACK_BYTES)
         ):
-            raise _damaged(self.what)
-        return Location(pack, at, sealed, raw, number, coding, offset, length)
+            return None
+        return Location(pack, start, sealed, raw, number, coding, offset, length)
 
     def __iter__(self) -> Iterator[tuple[bytes, int, int, int]]:
         """All rows in order: chunk id, frame, offset, length."""
@@ -244,14 +264,19 @@ def merge_tables(tables: list[Table]) -> Iterator[bytes]:
         yield bytes(table.pack_part)
     for table, (pack_shift, _) in zip(tables, shifts, strict=True):
         for pack, *rest in table.frames():
-            yield _FRAME.pack(pack + pack_shift, *rest)
+            yield _FRAME.pack(_shift(pack, pack_shift, table.pack_count), *rest)
     streams = [_shifted(table, shift) for table, (_, shift) in zip(tables, shifts, strict=True)]
     yield from heapq.merge(*streams)
 
 
 def _shifted(table: Table, shift: int) -> Iterator[bytes]:
     for chunk, frame, offset, length in table:
-        yield _CHUNK.pack(chunk, frame + shift, offset, length)
+        yield _CHUNK.pack(chunk, _shift(frame, shift, table.frame_count), offset, length)
+
+
+def _shift(number: int, shift: int, count: int) -> int:
+    """The number of a row in the merged table; one that was out of bounds stays so."""
+    return number + shift if number < count else _NO_ROW
 
 
 def pack_rows(rows: bytes, what: str) -> list[PackRow]:

@@ -57,10 +57,10 @@ class Index:
         """A pack of this writer that holds the chunk; of several the one with the latest lock end."""
         best: PackRow | None = None
         for owner, table in self._tables:
-            if owner == writer and (row := table.find_pack(chunk)) is not None:
-                if row.name in self.bad_packs:
-                    continue
-                if best is None or row.lock_until > best.lock_until:
+            if owner != writer:
+                continue
+            for row in table.find_packs(chunk):
+                if row.name not in self.bad_packs and (best is None or row.lock_until > best.lock_until):
                     best = row
         return best
 
@@ -78,7 +78,7 @@ class Index:
     def find_all(self, chunk: bytes) -> Iterator[Found]:
         """Every place known."""
         for owner, table in self._tables:
-            if (location := table.find(chunk)) is not None:
+            for location in table.find_all(chunk):
                 yield Found(owner, location)
 
     def packs(self) -> Iterator[tuple[bytes, PackRow]]:

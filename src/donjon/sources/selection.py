@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def compile_patterns(lines: tuple[str, ...]) -> Callable[[bytes, bool], bool] | 
     try:
         # The other backends, used if they happen to be installed, refuse names that are not UTF-8.
         spec = GitIgnoreSpec.from_lines([_prepare(line) for line in lines], backend="simple")
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # pathspec passes on a range such as [z-a]
         raise UsageError(f"a pattern makes no sense: {error}") from error
     patterns = [pattern for pattern in spec.patterns if pattern.include is not None]
     if not patterns:
