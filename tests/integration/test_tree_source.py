@@ -22,6 +22,7 @@ from donjon.sources.stream import UNKNOWN_SIZE, StreamSource
 from donjon.sources.tree import TreeSource
 from donjon.testing.source_tests import SourceTests, read_all
 from donjon.testing.trees import DEEP_NAMES, build_gnarly_tree
+from donjon.testing.users import acting_as
 
 OTHER_USER = 12345
 
@@ -54,20 +55,6 @@ def the_file(place: bytes, data: bytes = b"some data") -> TreeItem:
         file.write(data)
     *_, item = TreeSource([place + b"/file"]).items()
     return item
-
-
-@contextlib.contextmanager
-def acting_as(user: int) -> Iterator[None]:
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(user)
-    os.seteuid(user)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 class TestTreeSource(SourceTests):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat
@@ -22,6 +21,7 @@ from donjon.targets.base import Overwrite, Target
 from donjon.targets.tree import TEMPORARY_PREFIX, TreeTarget
 from donjon.targets.writer import UNFINISHED_FILE
 from donjon.testing.trees import ACCESS_ACL, DEFAULT_ACL, build_gnarly_tree, compare_trees
+from donjon.testing.users import acting_as
 
 OTHER_USER = 12345
 FILE = Entry(depth=0, name=b"f", kind=int(Kind.FILE), mode=0o640, mtime_s=5, size=4)
@@ -46,20 +46,6 @@ def place(tmp_path: Path) -> Iterator[bytes]:
 @pytest.fixture
 def root(place: bytes) -> bytes:
     return place + b"/root"
-
-
-@contextlib.contextmanager
-def acting_as(user: int) -> Iterator[None]:
-    groups = os.getgroups()
-    os.setgroups([])
-    os.setegid(user)
-    os.seteuid(user)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
 
 
 def put(target: Target, path: bytes, data: bytes = b"data", entry: Entry = FILE) -> bool:

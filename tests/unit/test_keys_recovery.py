@@ -16,6 +16,7 @@ from donjon.core.errors import (
     KeyNotAvailable,
     PermissionMissing,
     Refused,
+    StoreFull,
     UnsupportedVersion,
     UsageError,
 )
@@ -119,7 +120,7 @@ def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
         path.symlink_to(other)
         if kind == "link":
             other.write_text("precious")
-    with pytest.raises(Refused, match="never overwrites") as caught:
+    with pytest.raises(Refused, match="never overwritten") as caught:
         write_kit(path, KIT_ONE)
     assert caught.value.hint
     assert kind != "file" or path.read_text() == "precious"
@@ -127,7 +128,7 @@ def test_nothing_is_overwritten(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be saved"):
+    with pytest.raises(UsageError, match="cannot be created"):
         write_kit(tmp_path / "nowhere" / "kit", KIT_ONE)
 
 
@@ -145,7 +146,7 @@ def test_half_a_kit_is_never_left_behind(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UsageError, match="No space"):
+    with pytest.raises(StoreFull, match="disk is full"):
         write_kit(tmp_path / "kit", KIT_ONE)
     assert not list(tmp_path.iterdir())
 

@@ -23,10 +23,10 @@ from donjon.core.errors import (
 from donjon.core.units import MIB
 from donjon.stores.base import LockEnforcement
 from donjon.stores.files import LOCK_ATTRIBUTE
-from donjon.stores.immutable import is_immutable, set_immutable
 from donjon.stores.local import LocalStore
 from donjon.testing.clock import ManualClock
 from donjon.testing.folders import remove_tree
+from tests.unit.local_store import fail, flag, flag_of, temporaries
 
 LATER = 4_000_000_000
 
@@ -43,34 +43,6 @@ def root(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def store(root: Path) -> LocalStore:
     return LocalStore.create(root)
-
-
-def flag_of(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return is_immutable(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flag(path: Path, *, on: bool) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        set_immutable(descriptor, on=on)
-    finally:
-        os.close(descriptor)
-
-
-def temporaries(root: Path) -> list[str]:
-    folder = root / ".tmp"
-    return os.listdir(folder) if folder.exists() else []
-
-
-def fail(code: int) -> Callable[..., object]:
-    def call(*_: object, **__: object) -> object:
-        raise OSError(code, os.strerror(code))
-
-    return call
 
 
 # The kernel's flag

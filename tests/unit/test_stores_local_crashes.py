@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import pytest
 from donjon.core.errors import ObjectExists, StoreError, StoreFull
 from donjon.core.units import KIB, MIB
 from donjon.stores import local
-from donjon.stores.immutable import is_immutable, set_immutable
 from donjon.stores.local import LocalStore
 from donjon.testing.folders import remove_tree
+from tests.unit.local_store import fail, flag, flag_of, temporaries
 
 LATER = 4_000_000_000
 
@@ -48,34 +48,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield path
     finally:
         subprocess.run(["umount", "--lazy", path], check=True)
-
-
-def flag_of(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return is_immutable(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def flag(path: Path, *, on: bool) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        set_immutable(descriptor, on=on)
-    finally:
-        os.close(descriptor)
-
-
-def temporaries(root: Path) -> list[str]:
-    folder = root / ".tmp"
-    return os.listdir(folder) if folder.exists() else []
-
-
-def fail(code: int) -> Callable[..., object]:
-    def call(*_: object, **__: object) -> object:
-        raise OSError(code, os.strerror(code))
-
-    return call
 
 
 def test_a_full_disk_leaves_neither_object_nor_temporary_file(small_disk: Path) -> None:

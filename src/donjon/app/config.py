@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from donjon.core.errors import DonjonError, KeyNotAvailable, Refused, UsageError
+from donjon.keys.private import create_private, private_folder, replace_private
 from donjon.repository.keyring import Keyring
-from donjon.repository.private import create_private, private_folder, replace_private
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from donjon.core.errors import KeyNotAvailable
-from donjon.repository.private import create_private
+from donjon.keys.private import create_private
 
 
 @dataclass(frozen=True, slots=True)

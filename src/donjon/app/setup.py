@@ -14,9 +14,9 @@ from donjon.app.wiring import Workspace, local_folder, normal_url, open_store, o
 from donjon.codec.sign import SigningKey
 from donjon.core.errors import KeyNotAvailable, PermissionMissing, Refused, UsageError
 from donjon.format.vault import VAULT_ID_BYTES, Action
+from donjon.keys.private import private_folder
 from donjon.repository.credential import WriterCredential
 from donjon.repository.keyring import Writer, check_label, removal_record, vault_id_of, writer_record
-from donjon.repository.private import private_folder
 from donjon.repository.vault import Vault, check_empty, check_lock, create_vault
 from donjon.stores.base import ObjectStore
 

@@ -6,8 +6,6 @@ has the bytes; ``kit_paper`` prints it.
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import Final
 
 from donjon.codec.hpke import PRIVATE_BYTES, PrivateKey
 from donjon.codec.sign import SEED_BYTES, SigningKey
-from donjon.core.errors import DonjonError, KeyNotAvailable, PermissionMissing, Refused, UsageError
+from donjon.core.errors import DonjonError, KeyNotAvailable, UsageError
 from donjon.keys import kit_payload, kit_text
 from donjon.keys.argon2id import DEFAULT_COST, Cost, decrypt, encrypt, fresh
 from donjon.keys.base import KIT, Opener, PrivateKeyOpener, Recipient, recipient_id
+from donjon.keys.private import create_private
 
 #: Asked for the passphrase, and only if the kit has one.
 PassphraseSource = Callable[[], str]
@@ -129,24 +128,13 @@ def write_kit(
     """Write a kit file that nobody else can read, and return its text once it is on the disk.
 
     What was written is read back and opened first, since a kit that does not open is found too late.
-    Raises ``Refused`` if there is a file already, ``PermissionMissing`` or ``UsageError`` if there can
-    be none, and what ``kit_to_text`` raises.
+    Raises what ``create_private`` and ``kit_to_text`` raise.
     """
     text = kit_to_text(kit, passphrase, cost=cost)
     if read_kit(text, lambda: passphrase or "") != kit:
         msg = "the recovery kit does not read back as it was written, so it was not saved"
         raise DonjonError(msg, hint="Check the memory of this machine.")
-    try:
-        _create(path, text.encode())
-    except FileExistsError as error:
-        msg = f"{path}: exists, and a recovery kit never overwrites anything"
-        raise Refused(msg, hint="Choose another file name.") from error
-    except PermissionError as error:
-        msg = f"{path}: no permission to create this file"
-        raise PermissionMissing(msg, hint="Choose a folder that you may write to.") from error
-    except OSError as error:
-        msg = f"{path}: the recovery kit cannot be saved: {error.strerror}"
-        raise UsageError(msg, hint="Choose another place for the kit.") from error
+    create_private(path, text.encode())
     return text
 
 
@@ -203,30 +191,3 @@ def _load(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise kit_payload.damaged(str(path), "it is not UTF-8 text") from error
-
-
-def _create(path: Path, data: bytes) -> None:
-    """Create a file with mode 0600, whole or not at all, and durable with its name."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(path, flags, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(path.parent)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network file systems cannot sync a folder and say so; there is nothing more to do then.
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
-            raise
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from donjon.repository.private import private_folder
+from donjon.keys.private import private_folder
 
 
 class Cache:

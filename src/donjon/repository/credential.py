@@ -12,7 +12,7 @@ from donjon.codec.seal import KEY_BYTES
 from donjon.codec.sign import PUBLIC_BYTES, SigningKey
 from donjon.core.errors import KeyNotAvailable, UnsupportedVersion
 from donjon.format.vault import VAULT_ID_BYTES, VaultSecret
-from donjon.repository.private import create_private
+from donjon.keys.private import create_private
 
 _FORMAT = "donjon writer credential"
 _VERSION = 1

@@ -83,7 +83,8 @@ def sync_folder(folder: Path) -> None:
 
 def _translated(path: Path, error: OSError) -> DonjonError:
     if isinstance(error, FileExistsError):
-        return Refused(f"{path}: exists already", hint="Name a file that does not exist yet.")
+        msg = f"{path}: exists already, and is never overwritten"
+        return Refused(msg, hint="Choose another file name.")
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         msg = f"{path}: no permission to create it"
         return PermissionMissing(msg, hint="Choose a place that you may write to.")
