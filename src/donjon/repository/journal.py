@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from donjon.codec.digest import DIGEST_BYTES, digest
 from donjon.core.errors import DonjonError
 from donjon.format import names
 from donjon.format.pack import Frame
@@ -58,7 +59,7 @@ class Journal:
     def _append(self, record: _Intent | _Stored) -> None:
         data = msgspec.msgpack.encode(record)
         with self._lock:
-            self._file.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+            self._file.write(len(data).to_bytes(_LENGTH_BYTES, "little") + digest(data) + data)
 
     def discard(self) -> None:
         """The session has committed: nothing is left to take over."""
@@ -96,14 +97,13 @@ class Orphans:
         intents: dict[bytes, _Intent] = {}
         stored: set[bytes] = set()
         at = 0
-        while at + _LENGTH_BYTES <= len(data):
-            length = int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
-            at += _LENGTH_BYTES
-            try:
-                record = _decode(data[at : at + length])
-            except (msgspec.MsgspecError, ValueError):
-                break  # the end was torn by the crash
-            at += length
+        while at < len(data):
+            start = at + _LENGTH_BYTES + DIGEST_BYTES
+            end = start + int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
+            if digest(data[start:end]) != data[at + _LENGTH_BYTES : start]:
+                break  # the end was torn by the crash, or bits have changed since
+            record = _decode(data[start:end])
+            at = end
             if isinstance(record, _Intent):
                 intents[record.row.name] = record
             else:
