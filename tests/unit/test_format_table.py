@@ -88,3 +88,11 @@ def test_a_row_that_points_nowhere_hides_no_other_table(place: int, value: int, 
     near = index.find_near(CHUNK)
     assert near is not None
     assert near.writer == WRITER
+
+
+def test_a_writer_relies_on_packs_of_its_own_key_only(tmp_path: Path) -> None:
+    index = Index(Cache(tmp_path))
+    index.add(THIEF, 1, 0, table_of(LATE))
+    assert index.find(CHUNK, WRITER) is None
+    index.add(WRITER, 1, 0, table_of(EARLY))
+    assert index.find(CHUNK, WRITER) == EARLY
