@@ -42,9 +42,12 @@ class Journal:
 
     def __init__(self, cache: Cache, writer: bytes, session: int) -> None:
         self.path = cache.path("journal", writer.hex(), f"{session:08d}.journal")
-        self._file: BinaryIO = self.path.open("ab", buffering=0)
-        self.path.chmod(0o600)
+        # Locked before it has its name: a session that starts right now must not take it for a dead one's.
+        new = self.path.with_suffix(".new")
+        self._file: BinaryIO = new.open("ab", buffering=0)
+        new.chmod(0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(self.path)
         self._lock = threading.Lock()
 
     def intend(self, row: PackRow, frames: list[Frame]) -> None:
