@@ -24,6 +24,8 @@ SECONDS = float(os.environ.get("DONJON_FUZZ_SECONDS", "0.7"))
 MAX_GROWTH_BYTES = 192 << 20
 
 _BATCH = 150
+#: Examples that are larger are not made larger still.
+_MAX_REPEATED_BYTES = 8 << 10
 _ODD_BYTES = (
     b"",
     b"\0",
@@ -129,8 +131,8 @@ def _change(draw: st.DrawFn, value: Any) -> Any:
                 items[place] = _change(draw, items[place])
             case "d":
                 del items[place]
-            case "r":
-                items[place:place] = [items[place]] * draw(st.sampled_from((1, 2, 5000)))
+            case "r" if len(msgspec.msgpack.encode(items)) < _MAX_REPEATED_BYTES:
+                items[place:place] = [items[place]] * draw(st.sampled_from((1, 2, 300)))
             case _:
                 items[place], items[0] = items[0], items[place]
         return items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -175,3 +176,53 @@ def test_no_clock_of_a_host_orders_points_or_sets_locks(offset_s: int, tmp_path:
         assert all(end is not None and 30 <= (end - maker.clock()) / 86_400 <= 31 for end in ends)
     finally:
         maker.close()
+
+
+# --- huge objects ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vault",
+        "keyring/00000009",
+        "sessions/{writer}/00000001",
+        "seals/{recipient}/{writer}/00000001",
+        "index/{writer}/00000009-0000",
+        "manifests/{writer}/00000009",
+        "packs/ab/" + "ab" * 32,
+    ],
+)
+def test_an_object_of_a_terabyte_is_reported_and_not_read(name: str, tmp_path: Path) -> None:
+    """The file has a hole for its size: whoever reads all of it needs the memory."""
+    folder = tmp_path / "vault"
+    for other, data in GOLDEN.objects.items():
+        (folder / other).parent.mkdir(parents=True, exist_ok=True)
+        (folder / other).write_bytes(data)
+    vault = open_vault(GOLDEN.store())
+    recipients, writers = sorted(vault.keyring.members), sorted(vault.keyring.writers)
+    path = folder / name.format(writer=writers[0].hex(), recipient=recipients[0].hex())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    tracemalloc.start()
+    try:
+        assert str(path.relative_to(folder)) in problems(LocalStore(folder))
+        assert tracemalloc.get_traced_memory()[1] < 300 << 20  # an index object may have 256 MiB
+    finally:
+        tracemalloc.stop()
+
+
+def problems(store: LocalStore) -> str:
+    """What verifying the structure finds, as one text."""
+    try:
+        report = verify_structure(open_vault(store), Silent())
+    except IntegrityFailure as error:
+        return error.message
+    return "\n".join(finding.object for finding in report.findings)
+
+
+def test_a_record_after_a_hidden_one_is_reported() -> None:
+    *_, before, last = names_in("keyring/")
+    report = verify_structure(open_vault(store_of(without(before))), Silent())
+    assert last in {finding.object for finding in report.findings}

@@ -13,6 +13,7 @@ from donjon.format import names
 from donjon.format.manifest import Manifest
 from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
 from donjon.repository.cache import Cache
+from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
 
 _FUTURE_S = 366 * 86_400
@@ -73,7 +74,7 @@ class ManifestChain:
         last = self._last_seen()
         pinned = last[1] if last and last[0] == sequence - 1 else None
         try:
-            data = self._vault.store.get(name)
+            data = fetch_object(self._vault.store, name, ObjectKind.MANIFEST)
         except ObjectNotFound as error:
             msg = f"{name}: is missing: somebody deleted or hid a recovery point"
             if pinned is None:

@@ -17,6 +17,7 @@ from donjon.format.manifest import Manifest
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.session import SealObject
 from donjon.format.table import IndexObject, PackRow, pack_rows
+from donjon.repository.fetch import fetch_object
 from donjon.repository.index import PackKey
 from donjon.repository.points import Point, read_manifest
 from donjon.repository.rebuild import pack_digest, read_trailer
@@ -76,7 +77,7 @@ class _Check:
         self._damaged_packs: list[tuple[ObjectInfo, str]] = []
         self._checks: dict[str, Callable[[ObjectInfo], None]] = {
             names.VAULT: lambda _: None,  # checked when the vault was opened
-            names.KEYRING: lambda _: None,  # likewise
+            names.KEYRING: self._record,
             names.SESSIONS: self._session,
             names.SEALS: self._seal,
             names.PACKS: self._pack,
@@ -121,13 +122,22 @@ class _Check:
 
     # -- each kind of object -----------------------------------------------------------------------
 
+    def _record(self, info: ObjectInfo) -> None:
+        """All records up to the last one were checked when the vault was opened."""
+        keyring = self._vault.keyring
+        if info.name > names.keyring(keyring.number):
+            keyring.read_on(self._vault.store)  # it may have grown since
+        if not any(info.name == names.keyring(number) for number in range(1, keyring.number + 1)):
+            msg = f"{info.name}: does not belong to the keyring, or a record before it is hidden"
+            raise IntegrityFailure(msg)
+
     def _session(self, info: ObjectInfo) -> None:
         writer, number = _writer_and_number(info.name)
         self._vault.read_session(writer, number)
         self._sessions.add((writer, number))
 
     def _seal(self, info: ObjectInfo) -> None:
-        data = self._vault.store.get(info.name)
+        data = fetch_object(self._vault.store, info.name, ObjectKind.SEAL)
         seal = parse_object(data, ObjectKind.SEAL, SealObject, info.name)
         verify_object(data, self._vault.vault_id, self._vault.object.root_public, info.name)
         if info.name != names.seal(seal.recipient, seal.writer, seal.number):
@@ -139,7 +149,7 @@ class _Check:
         self._found.packs[(trailer.writer, trailer.session, trailer.ordinal)] = info
 
     def _index(self, info: ObjectInfo) -> None:
-        data = self._vault.store.get(info.name)
+        data = fetch_object(self._vault.store, info.name, ObjectKind.INDEX)
         index = parse_object(data, ObjectKind.INDEX, IndexObject, info.name)
         public = self._vault.keyring.writer(index.writer, info.name).public
         verify_object(data, self._vault.vault_id, public, info.name)
@@ -149,7 +159,7 @@ class _Check:
             self._found.indexed[(index.writer, row.session, row.ordinal)] = row
 
     def _manifest(self, info: ObjectInfo) -> None:
-        data = self._vault.store.get(info.name)
+        data = fetch_object(self._vault.store, info.name, ObjectKind.MANIFEST)
         manifest = read_manifest(self._vault, info.name, data)
         self._found.points.append(Point(digest(data), info.name, manifest, info.stored_at))
         writer = self._vault.keyring.writer(manifest.writer, info.name)

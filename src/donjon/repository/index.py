@@ -19,6 +19,7 @@ from donjon.format import names
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tables, open_table
 from donjon.repository.cache import Cache, with_digest
+from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
 
 _MERGE_AT = 8
@@ -156,7 +157,7 @@ class Index:
             return frozenset()
 
     def _fetch(self, vault: Vault, name: str) -> None:
-        data = vault.store.get(name)
+        data = fetch_object(vault.store, name, ObjectKind.INDEX)
         index = parse_object(data, ObjectKind.INDEX, IndexObject, name)
         verify_object(data, vault.vault_id, vault.keyring.writer(index.writer, name).public, name)
         if name != names.index(index.writer, index.session, index.part):

@@ -18,13 +18,12 @@ from donjon.format import names
 from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
 from donjon.format.vault import Action, KeyringRecord, VaultObject, VaultSecret
 from donjon.keys.base import KIT, PASSPHRASE, Recipient, recipient_id
+from donjon.repository.fetch import fetch_object
 from donjon.stores.base import ObjectStore
 
 MAX_LABEL_BYTES = 64
 #: Every session object holds a seal of 1.2 kB for each of them.
 MAX_RECIPIENTS = 256
-#: No record, session or seal comes near this; what is larger is not even read.
-MAX_KEY_OBJECT_BYTES = 1 << 20
 
 _KINDS = (KIT, PASSPHRASE)
 _SEALED_BYTES = KEY_BYTES + OVERHEAD_BYTES
@@ -69,18 +68,6 @@ def put_after_revocation(stored_at: int, writer: Writer) -> bool:
     return writer.revoked_at is not None and stored_at > writer.revoked_at
 
 
-def read_key_object(store: ObjectStore, name: str) -> bytes:
-    """The bytes of the vault object, a keyring record, a session or a seal.
-
-    Raises ``IntegrityFailure`` if it is larger than any of them, ``ObjectNotFound``.
-    """
-    data = store.get(name, length=MAX_KEY_OBJECT_BYTES + 1)
-    if len(data) > MAX_KEY_OBJECT_BYTES:
-        msg = f"{name}: is larger than any object of its kind"
-        raise IntegrityFailure(msg, hint="It was replaced. Do not trust this store.")
-    return data
-
-
 @dataclass(slots=True)
 class Keyring:
     """All records up to ``number``, applied; ``head`` is the digest of the last of them."""
@@ -105,7 +92,7 @@ class Keyring:
             while True:
                 name = names.keyring(self.number + 1)
                 try:
-                    data = read_key_object(store, name)
+                    data = fetch_object(store, name, ObjectKind.KEYRING)
                 except ObjectNotFound:
                     return
                 self.apply(data, name)
@@ -204,7 +191,9 @@ class Keyring:
             try:
                 store.put(name, data, retain_until=retain_until)
             except ObjectExists:
-                if read_key_object(store, name) != data:  # else only the reply to our put was lost
+                if (
+                    fetch_object(store, name, ObjectKind.KEYRING) != data
+                ):  # else only the reply to our put was lost
                     continue
             self.apply(data, name)
             return record

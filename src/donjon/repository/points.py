@@ -13,6 +13,7 @@ from donjon.core.errors import IntegrityFailure, ObjectNotFound, PointNotFound, 
 from donjon.format import names
 from donjon.format.manifest import Manifest, PointBody, open_body
 from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.repository.fetch import fetch_object
 from donjon.repository.index import PackKey
 from donjon.repository.vault import Vault
 
@@ -72,7 +73,7 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
         if info.delete_marker or not info.is_latest:
             continue
         try:
-            data = vault.store.get(info.name)
+            data = fetch_object(vault.store, info.name, ObjectKind.MANIFEST)
             manifest = read_manifest(vault, info.name, data)
         except ObjectNotFound:
             continue

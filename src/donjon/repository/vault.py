@@ -24,7 +24,8 @@ from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_
 from donjon.format.session import SealObject, SessionObject, commitment
 from donjon.format.vault import VaultObject, VaultSecret, secret_info, session_info
 from donjon.keys.base import Opener, Recipient
-from donjon.repository.keyring import Keyring, read_key_object, recipient_record
+from donjon.repository.fetch import fetch_object
+from donjon.repository.keyring import Keyring, recipient_record
 from donjon.stores.base import LockEnforcement, ObjectStore
 
 LONGEST_BACKUP_S = 2 * SECONDS_PER_DAY
@@ -143,7 +144,7 @@ class Vault:
         """The session object, checked. Raises ``IntegrityFailure`` if it is missing or wrong."""
         name = names.session(writer, number)
         try:
-            data = read_key_object(self.store, name)
+            data = fetch_object(self.store, name, ObjectKind.SESSION)
         except ObjectNotFound as error:
             msg = f"{name}: is missing, and with it the key of that session"
             raise IntegrityFailure(msg, hint="Restore it from another copy of the vault.") from error
@@ -167,7 +168,7 @@ class Vault:
         """
         name = names.seal(recipient, writer, number)
         try:
-            data = read_key_object(self.store, name)
+            data = fetch_object(self.store, name, ObjectKind.SEAL)
         except ObjectNotFound:
             return None
         seal = parse_object(data, ObjectKind.SEAL, SealObject, name)
@@ -280,7 +281,7 @@ def open_vault(store: ObjectStore, *, root_public: bytes | None = None) -> Vault
     Raises ``VaultNotFound``, ``UnsupportedVersion``, ``IntegrityFailure``.
     """
     try:
-        data = read_key_object(store, names.VAULT)
+        data = fetch_object(store, names.VAULT, ObjectKind.VAULT)
     except ObjectNotFound as error:
         msg = f"{store.url}: there is no vault here"
         raise VaultNotFound(msg, hint="Check the address, or make a vault with `donjon init`.") from error
