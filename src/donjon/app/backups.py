@@ -12,7 +12,7 @@ from donjon.app.wiring import Workspace
 from donjon.backup.run import Job, Outcome, run_backup
 from donjon.core.clock import system_clock
 from donjon.core.events import Progress
-from donjon.repository.points import OpenPoint, find_point, list_points
+from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.reading import ChunkReader
 from donjon.repository.vault import Vault
 from donjon.repository.writing import WriteSession
@@ -87,7 +87,7 @@ class Opened:
 def open_named_point(workspace: Workspace, name: str, progress: Progress | None = None) -> Opened:
     """The point that ``name`` means, with what reads it. Raises ``PointNotFound``, ``KeyNotAvailable``."""
     vault = workspace.open_for_reading()
-    point = find_point(vault, list_points(vault, []), name)
+    (point,) = find_points(vault, name)
     return Opened(vault, point, workspace.reader(vault, progress))
 
 

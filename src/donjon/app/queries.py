@@ -10,7 +10,15 @@ from donjon.core.errors import IntegrityFailure, KeyNotAvailable, UsageError
 from donjon.core.units import parse_duration
 from donjon.format.manifest import PointBody
 from donjon.format.segments import Problem
-from donjon.repository.points import OpenPoint, Point, find_point, list_points, moment_span, open_point
+from donjon.repository.points import (
+    OpenPoint,
+    Point,
+    find_point,
+    find_points,
+    list_points,
+    moment_span,
+    open_point,
+)
 from donjon.repository.reading import ChunkReader
 from donjon.repository.tree import Tree
 from donjon.repository.vault import Vault
@@ -111,17 +119,16 @@ def list_wanted(workspace: Workspace, wanted: PointFilter, name: str | None = No
 
 def open_wanted(vault: Vault, wanted: PointFilter, name: str | None = None) -> list[OpenPoint]:
     """The points that ``wanted`` takes, opened, oldest first; or only the one called ``name``."""
-    points = list_points(vault, [])
     if name is not None:
-        return [find_point(vault, points, name)]
-    opened = (open_point(vault, point) for point in points if wanted.takes_time(point.time))
+        return find_points(vault, name)
+    opened = (open_point(vault, point) for point in list_points(vault, []) if wanted.takes_time(point.time))
     return [point for point in opened if wanted.takes_body(point.body)]
 
 
 def find_two(vault: Vault, first: str, second: str) -> tuple[OpenPoint, OpenPoint]:
     """The points that two names mean. Raises ``PointNotFound``."""
-    points = list_points(vault, [])
-    return find_point(vault, points, first), find_point(vault, points, second)
+    older, newer = find_points(vault, first, second)
+    return older, newer
 
 
 def _body(vault: Vault, point: Point, damaged: list[IntegrityFailure]) -> PointBody | None:

@@ -76,3 +76,8 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     rdev: _Unsigned = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     statistics: Annotated[bytes, msgspec.Meta(max_length=MAX_STATISTICS_BYTES)] = b""
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes of the file are data; the rest are holes."""
+        return self.size if self.extents is None else sum(length for _, length in self.extents)

@@ -198,6 +198,18 @@ class Order:
         return IntegrityFailure(msg)
 
 
+def follows(last_path: bytes, last_is_directory: bool, first_path: bytes) -> bool:
+    """Whether a segment may start with ``first_path`` where the one before ended with ``last_path``.
+
+    Before the first segment the last path is empty, and a directory.
+    """
+    last, first = last_path.split(b"/") if last_path else [], first_path.split(b"/")
+    depth = len(first) - 1
+    if depth == len(last):
+        return last_is_directory and first[:depth] == last
+    return depth < len(last) and first[:depth] == last[:depth] and last[depth] < first[depth]
+
+
 def encode_root(records: Iterable[SegmentRecord]) -> Iterator[bytes]:
     """The chunks of a root."""
     return _encode_lists(records, lambda record: _RECORD_WEIGHT + len(record.first_path))

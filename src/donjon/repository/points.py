@@ -124,6 +124,21 @@ def find_point(vault: Vault, points: Iterable[Point], name: str) -> OpenPoint:
     raise PointNotFound(msg, hint="See `donjon points`.")
 
 
+def find_points(vault: Vault, *names: str) -> list[OpenPoint]:
+    """The points that the names mean.
+
+    Raises like ``find_point``, and ``IntegrityFailure`` for a name that is relative to other points if one
+    of these is damaged: an older point would silently stand for it.
+    """
+    damaged: list[IntegrityFailure] = []
+    points = list_points(vault, damaged)
+    for name in names:
+        if damaged and not _HEX.match(name):
+            msg = f"{damaged[0].message}; so {name!r} may mean an older point than it should"
+            raise IntegrityFailure(msg, hint="Name the point by its id; `donjon points` shows them.")
+    return [find_point(vault, points, name) for name in names]
+
+
 def _by_time(vault: Vault, points: list[Point], workload: str | None, moment: str) -> OpenPoint:
     until = None if moment == "latest" else parse_moment(moment)
     for point in reversed(points):

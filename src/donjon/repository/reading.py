@@ -70,10 +70,10 @@ class ChunkReader:
         """Like ``fetch``, but fetches nothing yet: for lengths."""
         return Fetched(self, uses, {chunk: self._likely(chunk, uses) for chunk in ids}, {})
 
-    def pack_of(self, chunk: bytes, uses: frozenset[PackKey]) -> PackKey | None:
-        """A pack with this chunk, as the index has it, among those that the point names; or None."""
+    def place(self, chunk: bytes, uses: frozenset[PackKey]) -> Found | None:
+        """A place of this chunk, as the index has it, in a pack that the point names; or None."""
         places = self._likely(chunk, uses)
-        return places[0].key if places and places[0].key in uses else None
+        return places[0] if places and places[0].key in uses else None
 
     def locate(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
         """All places of a chunk, those in packs that the point names first.

@@ -72,12 +72,6 @@ class Tree:
                 _report(error, damage)
                 order = None
 
-    def segment(self, record: SegmentRecord) -> Iterator[tuple[bytes, Entry]]:
-        """(path, entry) of one segment. Raises ``IntegrityFailure``."""
-        order = Order(self._what, record.first_path)
-        for entry in decode_segment(self._chunks.read_one(record.chunk, self._uses), self._what):
-            yield order.path(entry), entry
-
     def read_segment(self, record: SegmentRecord) -> list[tuple[bytes, Entry]]:
         """(path, entry) of all entries of one segment. Raises ``IntegrityFailure``."""
         entries = decode_segment(self._chunks.read_one(record.chunk, self._uses), self._what)

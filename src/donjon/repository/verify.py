@@ -17,7 +17,9 @@ from donjon.core.events import Progress
 from donjon.core.tuning import prepare_for_bulk_work
 from donjon.core.units import MIB
 from donjon.format import names
+from donjon.format.entries import Kind
 from donjon.format.pack import Frame
+from donjon.format.segments import SegmentRecord, follows
 from donjon.repository.check import BACK_UP_AGAIN, Finding, Structure, check_structure
 from donjon.repository.index import Index, PackKey
 from donjon.repository.points import OpenPoint, open_point
@@ -95,16 +97,25 @@ def _sample(structure: Structure, percent: float) -> list[tuple[PackKey, ObjectI
 # -- metadata --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """A segment that was read before: the packs that it needs, and where it ends."""
+
+    packs: frozenset[PackKey]
+    last_path: bytes
+    last_is_directory: bool
+
+
 def _read_points(vault: Vault, reader: ChunkReader, report: Report) -> None:
     """Check that the tree of every point reads, and that every chunk in it is known to the index."""
-    sound: dict[bytes, frozenset[PackKey]] = {}
+    known: dict[bytes, _Sound] = {}
     for point in report.structure.points:
         try:
             opened = open_point(vault, point)
         except DonjonError as error:
             report.structure.add("damaged", point.name, error.message, "Try another key or copy.")
             continue
-        for what in _read_tree(Tree(opened, reader), reader, opened, sound):
+        for what in _read_tree(Tree(opened, reader), reader, opened, known):
             finding = Finding("damaged", point.name, what, (point.point_id.hex(),), BACK_UP_AGAIN)
             if finding not in report.findings:
                 report.findings.append(finding)
@@ -112,39 +123,54 @@ def _read_points(vault: Vault, reader: ChunkReader, report: Report) -> None:
 
 
 def _read_tree(
-    tree: Tree, reader: ChunkReader, opened: OpenPoint, sound: dict[bytes, frozenset[PackKey]]
+    tree: Tree, reader: ChunkReader, opened: OpenPoint, known: dict[bytes, _Sound]
 ) -> Iterator[str]:
     """What is wrong with the tree of one point.
 
-    ``sound`` has the packs that each segment needs which was read before: it need not be read again if
-    this point names them too.
+    A segment in ``known`` need not be read again if this point names all packs that it needs.
     """
     problems: list[str] = []
     uses = opened.point.uses
-    records = list(tree.segments(lambda error: problems.append(error.message)))
+    before: _Sound | None = _Sound(frozenset(), b"", last_is_directory=True)
+    for record in tree.segments(lambda error: problems.append(error.message)):
+        if before and not follows(before.last_path, before.last_is_directory, record.first_path):
+            yield f"the segment that starts with {record.first_path!r} is out of order"
+        before = known.get(record.chunk)
+        if before and before.packs <= uses:
+            continue
+        before, wrong = _read_segment(tree, record, reader, uses)
+        yield from wrong
+        if before and not wrong:
+            known[record.chunk] = before
     yield from problems
-    for record in records:
-        if record.chunk in sound and sound[record.chunk] <= uses:
-            continue
-        packs: set[PackKey] = set()
-        complete = True
-        try:
-            for _, entry in tree.segment(record):
-                needed = {reader.pack_of(chunk, uses) for chunk in tree.chunk_ids(entry)}
-                if None in needed:
-                    complete = False
-                    yield f"the data of {entry.name!r} is in no pack of this point"
-                packs.update(pack for pack in needed if pack is not None)
-        except (IntegrityFailure, ObjectNotFound) as error:
-            yield error.message
-            continue
-        if complete:
-            sound[record.chunk] = frozenset(packs)
     for chunk in split_ids(opened.body.problems):
         try:
             reader.read_one(chunk, uses)
         except IntegrityFailure as error:
             yield error.message
+
+
+def _read_segment(
+    tree: Tree, record: SegmentRecord, reader: ChunkReader, uses: frozenset[PackKey]
+) -> tuple[_Sound | None, list[str]]:
+    """Where a segment ends, None if it does not read, and what is wrong with its files."""
+    wrong = []
+    packs: set[PackKey] = set()
+    try:
+        entries = tree.read_segment(record)
+        for _, entry in entries:
+            places = [reader.place(chunk, uses) for chunk in tree.chunk_ids(entry)]
+            found = [place for place in places if place is not None]
+            packs.update(place.key for place in found)
+            if len(found) < len(places):
+                wrong.append(f"the data of {entry.name!r} is in no pack of this point")
+            elif sum(place.at.length for place in found) != entry.data_bytes:
+                wrong.append(f"the data of {entry.name!r} has another size than its entry says")
+    except (IntegrityFailure, ObjectNotFound) as error:
+        return None, [*wrong, error.message]
+    last_path, last = entries[-1] if entries else (record.first_path, None)
+    is_directory = last is not None and last.kind == Kind.DIRECTORY
+    return _Sound(frozenset(packs), last_path, is_directory), wrong
 
 
 # -- data ------------------------------------------------------------------------------------------
