@@ -99,7 +99,7 @@ def test_payloads(kind: ObjectKind, payload: type[msgspec.Struct], folder: str) 
         if isinstance(found, VaultObject):
             found.check()
         elif isinstance(found, Manifest):
-            assert all(use.ordinals() == sorted(set(use.ordinals())) for use in found.uses)
+            assert all(list(use.ordinals()) == sorted(set(use.ordinals())) for use in found.uses)
         elif isinstance(found, SessionObject):
             assert all(len(sealed) == 1168 for sealed in dict(found.seals).values())
         elif isinstance(found, IndexObject):

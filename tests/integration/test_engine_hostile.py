@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from donjon.codec.digest import chunk_id
-from donjon.core.errors import DonjonError, IntegrityFailure
+from donjon.core.errors import DonjonError, IntegrityFailure, ObjectExists
 from donjon.core.events import Silent
 from donjon.core.units import KIB, MIB
 from donjon.format import names
@@ -24,7 +24,7 @@ from donjon.repository.packer import PACK_BYTES
 from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.vault import open_vault
 from donjon.repository.writing import WriteSession
-from donjon.stores.base import ObjectStore
+from donjon.stores.base import Buffer, ObjectInfo, ObjectStore
 from donjon.stores.memory import MemoryStore
 from donjon.stores.wrapper import StoreWrapper
 from donjon.targets.base import Overwrite
@@ -368,3 +368,34 @@ def test_a_damaged_manifest_lets_no_older_point_stand_for_the_latest(place: Plac
         with pytest.raises(IntegrityFailure, match=f"{newest.point.name}.*older point"):
             find_points(place.open(), name)
     assert find_points(place.open(), older.point_id.hex()[:12]) == [older]
+
+
+class _Full(StoreWrapper):
+    """Says of every object below a prefix that it is there."""
+
+    def __init__(self, inner: ObjectStore, prefix: str) -> None:
+        super().__init__(inner)
+        self._prefix = prefix
+
+    def put(self, name: str, data: Buffer, *, retain_until: int | None = None) -> ObjectInfo:
+        if name.startswith(self._prefix):
+            raise ObjectExists(f"{name}: exists")
+        return self.inner.put(name, data, retain_until=retain_until)
+
+    def get(
+        self, name: str, *, offset: int = 0, length: int | None = None, version: str | None = None
+    ) -> bytes:
+        if name.startswith(self._prefix):
+            return b"x"
+        return self.inner.get(name, offset=offset, length=length, version=version)
+
+
+@pytest.mark.parametrize("prefix", [names.SESSIONS, names.MANIFESTS])
+def test_a_store_that_has_everything_is_found_out(place: Place, source: Path, prefix: str) -> None:
+    with pytest.raises(IntegrityFailure):
+        place.host.backup(_Full(place.store, prefix), source)
+    fresh = place.add_host()
+    with pytest.raises(IntegrityFailure, match="every object"):
+        fresh.backup(_Full(place.store, prefix), source)
+    place.backup(source)
+    place.assert_restores(source)

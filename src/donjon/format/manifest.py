@@ -6,6 +6,10 @@ can do so without any key. What was backed up is in the sealed part.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator, Set
+from typing import TypeVar, cast
+
 import msgspec
 
 from donjon.codec.digest import DIGEST_BYTES
@@ -15,8 +19,14 @@ from donjon.format.limits import check_id, check_number, check_time, require
 from donjon.format.objects import pad, unpad
 from donjon.format.session import manifest_key
 
+T = TypeVar("T")
+
 #: Packs that a point can need, and that a session can have.
 MAX_PACKS = 1 << 22
+
+
+#: A pack among those of all writers: writer id, session number, ordinal.
+PackKey = tuple[bytes, int, int]
 
 
 class Use(msgspec.Struct, array_like=True, frozen=True):
@@ -31,11 +41,39 @@ class Use(msgspec.Struct, array_like=True, frozen=True):
         check_number(self.session)
         require(len(self.bitmap) <= MAX_PACKS // 8, "bitmap")
 
-    def ordinals(self) -> list[int]:
+    def ordinals(self) -> Iterator[int]:
         """The ordinals of the packs, ascending."""
-        return [
+        return (
             8 * i + bit for i, byte in enumerate(self.bitmap) if byte for bit in range(8) if byte >> bit & 1
-        ]
+        )
+
+
+class PackSet(Set[PackKey]):
+    """The packs that a point needs, as bitmaps: a hostile manifest can name millions."""
+
+    def __init__(self, uses: Iterable[Use]) -> None:
+        self._bitmaps = {(use.writer, use.session): use.bitmap for use in uses}
+
+    def __contains__(self, key: object) -> bool:
+        writer, session, ordinal = cast("PackKey", key)
+        bits = self._bitmaps.get((writer, session), b"")
+        return ordinal >> 3 < len(bits) and bool(bits[ordinal >> 3] >> (ordinal & 7) & 1)
+
+    def __iter__(self) -> Iterator[PackKey]:
+        for (writer, session), bits in self._bitmaps.items():
+            for ordinal in Use(writer, session, bits).ordinals():
+                yield writer, session, ordinal
+
+    def __len__(self) -> int:
+        return sum(map(_count, self._bitmaps.values()))
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[T]) -> Set[T]:
+        return frozenset(it)
+
+
+def _count(bits: bytes) -> int:
+    return int.from_bytes(bits, "little").bit_count()
 
 
 class Manifest(msgspec.Struct, array_like=True, frozen=True):
@@ -61,8 +99,10 @@ class Manifest(msgspec.Struct, array_like=True, frozen=True):
         check_time(self.created_at)
         check_time(self.protected_until)
         require(len(self.previous) == DIGEST_BYTES, "previous")
-        packs = sum(int.from_bytes(use.bitmap, "little").bit_count() for use in self.uses)
-        require(packs <= MAX_PACKS, "uses")
+        require(sum(_count(use.bitmap) for use in self.uses) <= MAX_PACKS, "uses")
+        require(all(use.writer == self.writer for use in self.uses), "uses of another writer")
+        sessions = [use.session for use in self.uses]
+        require(all(a < b for a, b in itertools.pairwise(sessions)), "order of the uses")
 
 
 class PointBody(msgspec.Struct, array_like=True, frozen=True):

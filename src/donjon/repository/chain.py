@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from donjon.codec.digest import digest
 from donjon.codec.sign import SigningKey
@@ -18,6 +17,8 @@ from donjon.repository.vault import Vault
 
 _FUTURE_S = 366 * 86_400
 _PAST_S = 300
+_MOST_TAKEN = 10_000
+_NUMBER_BITS = 27  # names have eight digits
 
 
 class ManifestChain:
@@ -39,19 +40,17 @@ class ManifestChain:
 
         Raises ``IntegrityFailure`` if the manifest before is gone and this host did not see it itself.
         """
-        sequence = self._next_number()
-        while True:
+        for sequence in numbers_from(self._next_number()):
             manifest = make(sequence, self._previous_digest(sequence))
             data = pack_object(ObjectKind.MANIFEST, manifest, self._vault.vault_id, self._signer)
             name = names.manifest(self._writer, sequence)
             try:
                 self._vault.store.put(name, data, retain_until=lock_until or None)
             except ObjectExists:  # a concurrent session of this writer was first
-                sequence += 1
                 continue
-            break
-        self._cache.write(self._path, [f"{sequence} {digest(data).hex()}\n".encode()])
-        return data
+            self._cache.write(self._path, [f"{sequence} {digest(data).hex()}\n".encode()])
+            return data
+        raise AssertionError
 
     def _last_seen(self) -> tuple[int, bytes] | None:
         """Number and digest of the last manifest that this cache has seen."""
@@ -108,9 +107,25 @@ def is_there(vault: Vault, name: str) -> bool:
     return True
 
 
+def numbers_from(number: int) -> Iterator[int]:
+    """The numbers to try one after the other, as others may take them at the same time.
+
+    Raises ``IntegrityFailure`` where no honest store would still say that the next one is taken.
+    """
+    yield from range(number, number + _MOST_TAKEN)
+    msg = f"the store says that {_MOST_TAKEN} new numbers are taken already"
+    raise IntegrityFailure(msg, hint="Do not trust this store; find out what answers there.")
+
+
 def first_free(taken: Callable[[int], bool]) -> int:
-    """The smallest number from 1 on that is not taken, when all below it are: O(log n) questions."""
-    step = next(1 << k for k in itertools.count() if not taken(1 << k))
+    """The smallest number from 1 on that is not taken, when all below it are: O(log n) questions.
+
+    Raises ``IntegrityFailure`` if every number that a name can hold is said to be taken.
+    """
+    step = next((1 << k for k in range(_NUMBER_BITS) if not taken(1 << k)), None)
+    if step is None:
+        msg = "the store says that it has every object it is asked for"
+        raise IntegrityFailure(msg, hint="Do not trust this store; find out what answers there.")
     low, high = step // 2, step
     while high - low > 1:
         middle = (low + high) // 2

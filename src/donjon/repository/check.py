@@ -6,6 +6,7 @@ damaged object does not hide another.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,18 +14,19 @@ from donjon.codec.digest import digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound, UnsupportedVersion
 from donjon.core.events import Progress
 from donjon.format import names
-from donjon.format.manifest import Manifest
+from donjon.format.manifest import Manifest, PackKey
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.session import SealObject
 from donjon.format.table import IndexObject, PackRow, pack_rows
 from donjon.repository.fetch import fetch_object
-from donjon.repository.index import PackKey
 from donjon.repository.points import Point, read_manifest
 from donjon.repository.rebuild import pack_digest, read_trailer
 from donjon.repository.vault import Vault
 from donjon.stores.base import ObjectInfo
 
 _NO_MANIFEST = bytes(32)
+#: A hostile manifest can name millions of packs that never were.
+_MOST_MISSING = 1000
 BACK_UP_AGAIN = "Back up the affected workloads again with --read-all; look for it in other copies."
 
 
@@ -214,7 +216,8 @@ class _Check:
                     "Restore the object from another copy of the vault.",
                 )
                 found.findings.append(finding)
-            for key in point.uses - found.packs.keys():
+            gone = (key for key in point.uses if key not in found.packs)
+            for key in itertools.islice(gone, _MOST_MISSING):
                 missing.setdefault(key, []).append(point.point_id.hex())
         for key, affected in sorted(missing.items()):
             row_or_none = found.indexed.get(key)

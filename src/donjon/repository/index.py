@@ -16,6 +16,7 @@ from pathlib import Path
 from donjon.codec.digest import DIGEST_BYTES, digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound
 from donjon.format import names
+from donjon.format.manifest import PackKey
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tables, open_table
 from donjon.repository.cache import Cache, with_digest
@@ -23,9 +24,6 @@ from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
 
 _MERGE_AT = 8
-
-#: A pack among those of all writers: writer id, session number, ordinal.
-PackKey = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,9 @@ from functools import cached_property
 from donjon.codec.digest import digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound, PointNotFound, UsageError
 from donjon.format import names
-from donjon.format.manifest import Manifest, PointBody, open_body
+from donjon.format.manifest import Manifest, PackSet, PointBody, open_body
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.repository.fetch import fetch_object
-from donjon.repository.index import PackKey
 from donjon.repository.vault import Vault
 
 
@@ -32,11 +31,9 @@ class Point:
     time: int
 
     @cached_property
-    def uses(self) -> frozenset[PackKey]:
+    def uses(self) -> PackSet:
         """The packs that it needs."""
-        return frozenset(
-            (use.writer, use.session, ordinal) for use in self.manifest.uses for ordinal in use.ordinals()
-        )
+        return PackSet(self.manifest.uses)
 
 
 @dataclass(frozen=True)

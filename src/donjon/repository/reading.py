@@ -12,8 +12,9 @@ from donjon.codec.seal import Sealer
 from donjon.core.errors import DonjonError, IntegrityFailure, ObjectNotFound
 from donjon.core.units import MIB
 from donjon.format import names
+from donjon.format.manifest import PackSet
 from donjon.format.table import Location
-from donjon.repository.index import Found, Index, PackKey
+from donjon.repository.index import Found, Index
 from donjon.repository.vault import Vault
 
 Buffer = bytes | memoryview
@@ -41,7 +42,7 @@ class ChunkReader:
         self._frame_bytes = 0
         self._lock = threading.Lock()
 
-    def fetch(self, ids: Sequence[bytes], uses: frozenset[PackKey]) -> Fetched:
+    def fetch(self, ids: Sequence[bytes], uses: PackSet) -> Fetched:
         """Fetch the frames of all these chunks, neighbours together, and open them.
 
         ``uses`` are the packs that the point names. What cannot be had shows when it is asked for.
@@ -50,7 +51,7 @@ class ChunkReader:
         frames = self._fetch([found[0] for found in places.values() if found])
         return Fetched(self, uses, places, frames)
 
-    def read(self, ids: Sequence[bytes], uses: frozenset[PackKey]) -> Iterator[Buffer]:
+    def read(self, ids: Sequence[bytes], uses: PackSet) -> Iterator[Buffer]:
         """The plaintext of each chunk, in order.
 
         Raises ``IntegrityFailure`` if a chunk is missing or damaged everywhere.
@@ -62,20 +63,20 @@ class ChunkReader:
         """The id that a chunk with this plaintext has."""
         return chunk_id(self._id_key, data)
 
-    def read_one(self, chunk: bytes, uses: frozenset[PackKey]) -> Buffer:
+    def read_one(self, chunk: bytes, uses: PackSet) -> Buffer:
         """The plaintext of one chunk."""
         return next(self.read([chunk], uses))
 
-    def describe(self, ids: Sequence[bytes], uses: frozenset[PackKey]) -> Fetched:
+    def describe(self, ids: Sequence[bytes], uses: PackSet) -> Fetched:
         """Like ``fetch``, but fetches nothing yet: for lengths."""
         return Fetched(self, uses, {chunk: self._likely(chunk, uses) for chunk in ids}, {})
 
-    def place(self, chunk: bytes, uses: frozenset[PackKey]) -> Found | None:
+    def place(self, chunk: bytes, uses: PackSet) -> Found | None:
         """A place of this chunk, as the index has it, in a pack that the point names; or None."""
         places = self._likely(chunk, uses)
         return places[0] if places and places[0].key in uses else None
 
-    def locate(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
+    def locate(self, chunk: bytes, uses: PackSet) -> list[Found]:
         """All places of a chunk, those in packs that the point names first.
 
         A stolen writer key can add wrong places later; it cannot change which packs a point names.
@@ -90,7 +91,7 @@ class ChunkReader:
             found.sort(key=lambda place: (place.key not in uses, place.at.pack.name in self._index.bad_packs))
         return found
 
-    def _likely(self, chunk: bytes, uses: frozenset[PackKey]) -> list[Found]:
+    def _likely(self, chunk: bytes, uses: PackSet) -> list[Found]:
         """Places of a chunk; not the others, if there is a good one where the last chunk was found."""
         near = self._index.find_near(chunk)
         if near is not None and near.key in uses and near.at.pack.name not in self._index.bad_packs:
@@ -101,7 +102,7 @@ class ChunkReader:
         self,
         chunk: bytes,
         likely: Sequence[Found],
-        uses: frozenset[PackKey],
+        uses: PackSet,
         frames: dict[_FrameKey, Buffer],
     ) -> Buffer:
         """The plaintext of a chunk from the first of its places where it is whole, the likely ones first."""
@@ -124,7 +125,7 @@ class ChunkReader:
             raise failure
         raise _missing(chunk) from failure
 
-    def _in_turn(self, chunk: bytes, likely: Sequence[Found], uses: frozenset[PackKey]) -> Iterator[Found]:
+    def _in_turn(self, chunk: bytes, likely: Sequence[Found], uses: PackSet) -> Iterator[Found]:
         yield from likely
         yield from (place for place in self.locate(chunk, uses) if place not in likely)
 
@@ -198,7 +199,7 @@ class Fetched:
     def __init__(
         self,
         reader: ChunkReader,
-        uses: frozenset[PackKey],
+        uses: PackSet,
         places: dict[bytes, list[Found]],
         frames: dict[_FrameKey, Buffer],
     ) -> None:

@@ -18,10 +18,11 @@ from donjon.core.tuning import prepare_for_bulk_work
 from donjon.core.units import MIB
 from donjon.format import names
 from donjon.format.entries import Kind
+from donjon.format.manifest import PackKey, PackSet
 from donjon.format.pack import Frame
 from donjon.format.segments import SegmentRecord, follows
 from donjon.repository.check import BACK_UP_AGAIN, Finding, Structure, check_structure
-from donjon.repository.index import Index, PackKey
+from donjon.repository.index import Index
 from donjon.repository.points import OpenPoint, open_point
 from donjon.repository.reading import ChunkReader
 from donjon.repository.rebuild import pack_digest, read_footer
@@ -151,7 +152,7 @@ def _read_tree(
 
 
 def _read_segment(
-    tree: Tree, record: SegmentRecord, reader: ChunkReader, uses: frozenset[PackKey]
+    tree: Tree, record: SegmentRecord, reader: ChunkReader, uses: PackSet
 ) -> tuple[_Sound | None, list[str]]:
     """Where a segment ends, None if it does not read, and what is wrong with its files."""
     wrong = []

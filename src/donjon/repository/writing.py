@@ -24,7 +24,7 @@ from donjon.format.session import SessionObject, commitment
 from donjon.format.table import PackRow, Table, build_table, seal_table
 from donjon.format.vault import session_info
 from donjon.repository.cache import Cache
-from donjon.repository.chain import ManifestChain, first_free, is_there
+from donjon.repository.chain import ManifestChain, first_free, is_there, numbers_from
 from donjon.repository.index import Index
 from donjon.repository.journal import Journal, Orphans
 from donjon.repository.packer import Packer, SessionIdentity, counter
@@ -91,19 +91,17 @@ class WriteSession:
 
     def _open_session(self) -> int:
         """Put the session object under the first free number of this writer."""
-        number = self._first_guess()
-        while True:
+        for number in numbers_from(self._first_guess()):
             data = self._session_object(number)
             try:
                 self.vault.store.put(
                     names.session(self.writer, number), data, retain_until=self.lock_until or None
                 )
             except ObjectExists:
-                number += 1
                 continue
-            break
-        self._catch_up(number)
-        return number
+            self._catch_up(number)
+            return number
+        raise AssertionError
 
     def _session_object(self, number: int) -> bytes:
         vault = self.vault

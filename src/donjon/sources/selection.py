@@ -95,7 +95,7 @@ def _prepare(line: str) -> str:
 def read_exclude_file(path: Path) -> tuple[str, ...]:
     """The patterns of an exclude file, one a line, in its order. Raises ``UsageError``."""
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            return tuple(line.rstrip("\n") for line in file)  # lines as Git has them: form feeds are text
     except OSError as error:
         raise UsageError(f"the exclude file {path} cannot be read: {error.strerror}") from error
-    return tuple(text.splitlines())
