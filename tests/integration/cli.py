@@ -90,10 +90,14 @@ class Donjon:
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own; end it with ``end``."""
+        return self.start_reading(subprocess.DEVNULL, *arguments)
+
+    def start_reading(self, stream: int, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        """The same with this descriptor as standard input."""
         return subprocess.Popen(
             [self.program, *arguments],
             env=self.environment(),
-            stdin=subprocess.DEVNULL,
+            stdin=stream,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,

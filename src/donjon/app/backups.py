@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donjon.app.wiring import Workspace
+from donjon.backup.preview import Preview, Tell, preview
 from donjon.backup.run import Job, Outcome, run_backup
 from donjon.core.clock import system_clock
-from donjon.core.events import Progress
+from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.reading import ChunkReader
 from donjon.repository.vault import Vault
@@ -41,8 +42,10 @@ def default_workload(paths: Sequence[bytes]) -> str:
     return f"{socket.gethostname()}:{names}"
 
 
-def back_up(workspace: Workspace, request: BackupRequest, progress: Progress) -> tuple[Outcome, str]:
-    """Make a recovery point; its outcome and the name of its workload."""
+def back_up(
+    workspace: Workspace, request: BackupRequest, progress: Progress, stop: StopCheck = never_stop
+) -> tuple[Outcome, str]:
+    """Make a recovery point; its outcome and the name of its workload. Raises ``Interrupted``."""
     vault, credential = workspace.open_for_writing()
     cache = workspace.cache(vault)
     workload = request.workload or default_workload(request.paths)
@@ -52,10 +55,18 @@ def back_up(workspace: Workspace, request: BackupRequest, progress: Progress) ->
         job = Job(
             source, workload, socket.gethostname(), request.paths, request.tags, read_all=request.read_all
         )
-        return run_backup(job, session, cache, system_clock, progress), workload
+        return run_backup(job, session, cache, system_clock, progress, stop), workload
     finally:
         session.close()
         vault.store.close()
+
+
+def preview_backup(workspace: Workspace, request: BackupRequest, tell: Tell) -> tuple[Preview, str]:
+    """What a backup would read, and the name of its workload; writes nothing."""
+    vault, _ = workspace.open_for_writing()
+    workload = request.workload or default_workload(request.paths)
+    source = request.make_source(own_folders(workspace, vault))
+    return preview(source, workload, workspace.cache(vault), tell, read_all=request.read_all), workload
 
 
 def own_folders(workspace: Workspace, vault: Vault) -> frozenset[tuple[int, int]]:

@@ -139,13 +139,10 @@ class PreviousCursor:
     name is enough to merge, without building a path.
     """
 
-    def __init__(self, session: WriteSession, segments: Iterator[OldSegment]) -> None:
-        self._session = session
+    def __init__(self, segments: Iterator[OldSegment]) -> None:
         self._segments = segments
         self._segment: OldSegment | None = None
         self._entries: list[Entry] = []
-        self._checked: OldSegment | None = None
-        self._reliable = False
         self._at = 0
         self._next_segment()
 
@@ -163,21 +160,6 @@ class PreviousCursor:
                 return entry, origin
         return None
 
-    def reliable(self, entry: Entry, origin: Origin) -> bool:
-        """Whether the content of an old entry is in packs that this session may rely on."""
-        segment = origin[0]
-        if segment is not self._checked:
-            self._checked = segment
-            self._reliable = segment.packs is not None and self._session.may_use(segment.packs)
-        if self._reliable or not entry.chunks:
-            return True
-        ids = chunk_ids(entry.chunks)
-        if entry.indirect:
-            ids += [data for chunk in ids for data in chunk_ids(segment.lists.get(chunk, b""))]
-            if any(chunk not in segment.lists for chunk in chunk_ids(entry.chunks)):
-                return False
-        return all(self._session.has(chunk) for chunk in ids)
-
     def _next_segment(self) -> None:
         self._at = 0
         for segment in self._segments:
@@ -186,3 +168,27 @@ class PreviousCursor:
                 self._segment, self._entries = segment, entries
                 return
         self._segment, self._entries = None, []
+
+
+class Reliability:
+    """Whether what the previous point holds is stored where a session may rely on it."""
+
+    def __init__(self, session: WriteSession) -> None:
+        self._session = session
+        self._checked: OldSegment | None = None
+        self._holds = False
+
+    def holds(self, entry: Entry, origin: Origin) -> bool:
+        """Whether the content of an old entry is in packs that this session may rely on."""
+        segment = origin[0]
+        if segment is not self._checked:
+            self._checked = segment
+            self._holds = segment.packs is not None and self._session.may_use(segment.packs)
+        if self._holds or not entry.chunks:
+            return True
+        ids = chunk_ids(entry.chunks)
+        if entry.indirect:
+            ids += [data for chunk in ids for data in chunk_ids(segment.lists.get(chunk, b""))]
+            if any(chunk not in segment.lists for chunk in chunk_ids(entry.chunks)):
+                return False
+        return all(self._session.has(chunk) for chunk in ids)

@@ -23,7 +23,7 @@ from donjon.backup.files import (
     store_batch,
     with_extents,
 )
-from donjon.backup.metadata import Origin, PreviousCursor, SegmentWriter
+from donjon.backup.metadata import Origin, PreviousCursor, Reliability, SegmentWriter
 from donjon.backup.previous import NextPrevious, previous_path, previous_totals, read_previous
 from donjon.core.clock import Clock
 from donjon.core.errors import Interrupted
@@ -164,9 +164,8 @@ class _Run:
         self._storer = ChunkStorer(session)
         self._progress = progress
         self._stop = stop
-        self._cursor = PreviousCursor(
-            session, read_previous(previous_path(cache, job.workload), job.workload)
-        )
+        self._cursor = PreviousCursor(read_previous(previous_path(cache, job.workload), job.workload))
+        self._reliability = Reliability(session)
         threads = worker_count()
         self._pool = ThreadPoolExecutor(threads, "donjon-backup")
         self._buffers = Buffers(threads)
@@ -184,7 +183,7 @@ class _Run:
 
     def walk(self) -> None:
         """Take all items of the source, and wait until their content is stored."""
-        match, reliable, counts = self._cursor.match, self._cursor.reliable, self.counts
+        match, reliable, counts = self._cursor.match, self._reliability.holds, self.counts
         read_all, queue, add, stop = self._job.read_all, self._queue, self.writer.add, self._stop
         wait_until = _DRAIN_EVERY
         for item in self._job.source.items():

@@ -12,25 +12,33 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from donjon.cli.common import JsonOption, QuietOption, VaultOption, VerboseOption, output, workspace
+from donjon.cli.interrupt import stopping
+from donjon.cli.output import Output, shown
 from donjon.core.clock import iso
 from donjon.core.errors import UsageError
 from donjon.core.units import format_duration, format_size, parse_size
 
 if TYPE_CHECKING:
+    from donjon.app.backups import BackupRequest
+    from donjon.app.wiring import Workspace
     from donjon.sources.stream import ByteStream
 
 _UNREADABLE = 3
+_OUTLOOK = "What is stored stays, and the next backup goes on from there."
 
 EPILOG = """\b
 Examples:
   donjon backup /etc /home --exclude '*.tmp' --exclude-caches
   donjon backup /srv/web --workload web --tag before-upgrade
+  donjon backup /home --dry-run --verbose      what is new or changed since the last point
   pg_dump shop | donjon backup --stdin shop.sql --workload shop
 
 \b
 JSON: {"point", "workload", "time", "files", "directories", "bytes",
 "files_new", "files_changed", "files_unmodified", "bytes_read", "bytes_stored",
-"duration_s", "errors": [{"path", "reason"}], "warnings"}."""
+"duration_s", "errors": [{"path", "reason"}], "warnings"}; with --dry-run
+{"dry_run", "workload", "files_new", "files_changed", "files_unmodified", "others", "bytes",
+"bytes_to_read", "errors"}."""
 
 
 def backup(
@@ -62,6 +70,9 @@ def backup(
     ] = None,
     read_all: Annotated[
         bool, typer.Option("--read-all", help="Read all files again, also unchanged ones.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, and write nothing.")
     ] = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -104,9 +115,14 @@ def backup(
     absolute = tuple(os.path.abspath(path) for path in sources)  # noqa: PTH100  (bytes, links kept)
     request = BackupRequest(absolute, make_source, workload, tuple(tag or ()), read_all=read_all)
     space = workspace(vault)
+    if dry_run:
+        if stdin is not None:
+            msg = "--dry-run does not go together with --stdin: there is nothing to compare"
+            raise UsageError(msg, hint="Leave one of them out.")
+        return _dry_run(out, space, request)
     began = time.monotonic()  # the times of the point are those of the store, in whole seconds
-    with out.progress("Backing up") as progress:
-        outcome, name_of_workload = back_up(space, request, progress)
+    with stopping(_OUTLOOK) as stop, out.progress("Backing up") as progress:
+        outcome, name_of_workload = back_up(space, request, progress, stop)
     duration = round(time.monotonic() - began, 3)
     for warning in outcome.warnings:
         out.warn(warning)
@@ -136,3 +152,29 @@ def backup(
         text += f"\n  {len(counts.problems)} items could not be read; `donjon points --problems` lists them"
     out.result(data, text)
     return _UNREADABLE if counts.problems else 0
+
+
+def _dry_run(out: Output, space: Workspace, request: BackupRequest) -> int:
+    from donjon.app.backups import preview_backup
+
+    def tell(what: str, path: bytes) -> None:
+        if out.verbose:
+            out.line(f"{what:<8} {shown(path)}")
+
+    found, workload = preview_backup(space, request, tell)
+    data = {
+        "dry_run": True,
+        "workload": workload,
+        "files_new": found.files_new,
+        "files_changed": found.files_changed,
+        "files_unmodified": found.files_unmodified,
+        "others": found.others,
+        "bytes": found.size_bytes,
+        "bytes_to_read": found.bytes_to_read,
+        "errors": [{"path": shown(path), "reason": reason} for path, reason in found.problems],
+    }
+    out.warn_all([f"{shown(path)}: {reason}" for path, reason in found.problems])
+    text = f"Would read {found.files_new} new and {found.files_changed} changed files, "
+    text += f"{format_size(found.bytes_to_read)}; {found.files_unmodified} are unmodified"
+    out.result(data, text)
+    return _UNREADABLE if found.problems else 0

@@ -37,8 +37,8 @@ def run(arguments: list[str]) -> int:
             raise
         report_error(error)
         return error.exit_code
-    except KeyboardInterrupt as error:
-        sys.stderr.write(f"donjon: {error or 'interrupted'}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("donjon: interrupted\n")
         return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain when it closes the pipe.
@@ -64,4 +64,6 @@ def _run_commands(arguments: list[str]) -> int:
         return error.exit_code
     except Abort as error:
         raise KeyboardInterrupt from error
+    if code == _INTERRUPTED:  # typer makes a code of the exception
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0

@@ -58,6 +58,13 @@ class Output:
         """Something that the user should know, on standard error."""
         sys.stderr.write(f"donjon: warning: {printable(text)}\n")
 
+    def warn_all(self, texts: list[str]) -> None:
+        """Many warnings: the first ones, and how many there are, unless all are wanted."""
+        for text in texts if self.verbose else texts[:_MAX_NOTES]:
+            self.warn(text)
+        if len(texts) > _MAX_NOTES and not self.verbose:
+            self.warn(f"{len(texts) - _MAX_NOTES} more of that kind (--verbose shows all)")
+
     @contextmanager
     def progress(self, what: str) -> Iterator[Progress]:
         """Bars on a terminal, lines for what deserves one elsewhere, nothing with ``--quiet``."""

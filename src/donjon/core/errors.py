@@ -32,6 +32,12 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
+class Ended(DonjonError):
+    """The user has interrupted a command, and it ended cleanly."""
+
+    exit_code = 130
+
+
 class UsageError(DonjonError):
     """The command was called in a way that cannot be carried out."""
 
