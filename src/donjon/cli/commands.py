@@ -19,6 +19,7 @@ from donjon.cli import (
     mount,
     points,
     restore,
+    stats,
     verify,
     writer,
 )
@@ -39,13 +40,14 @@ def application() -> Callable[..., object]:
     app.command("find", epilog=find.EPILOG)(find.find)
     app.command("diff", epilog=diff.EPILOG)(diff.diff)
     app.command("dump", epilog=dump.EPILOG)(dump.dump)
-    app.command("mount", epilog=mount.EPILOG)(mount.mount)
-    app.command("completion", epilog=completion.EPILOG)(completion.completion)
     app.command("restore", epilog=restore.EPILOG)(restore.restore)
+    app.command("mount", epilog=mount.EPILOG)(mount.mount)
+    app.command("verify", epilog=verify.EPILOG)(verify.verify)
+    app.command("stats", epilog=stats.EPILOG)(stats.stats)
     app.add_typer(keys.app, name="keys")
     app.add_typer(writer.app, name="writer")
     app.command("enrol", epilog=enrol.EPILOG)(enrol.enrol)
-    app.command("verify", epilog=verify.EPILOG)(verify.verify)
+    app.command("completion", epilog=completion.EPILOG)(completion.completion)
     return typer.main.get_command(app)
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from donjon.core.errors import DonjonError, IntegrityFailure, StoreError, StoreFull
+from donjon.core.errors import DonjonError, IntegrityFailure, PathNotFound, StoreError, StoreFull
 from donjon.core.events import Progress
 from donjon.core.tuning import prepare_for_bulk_work, small_file_turns, worker_count
 from donjon.core.units import MIB
@@ -65,11 +65,22 @@ class Restored:
 def selected(
     request: Request, tree: Tree, damage: Callable[[IntegrityFailure], None]
 ) -> Iterator[tuple[bytes, Entry]]:
-    """(path in the target, entry) of all that is to be restored, with the parents that it needs."""
+    """(path in the target, entry) of all that is to be restored, with the parents that it needs.
+
+    Raises ``PathNotFound`` if the point does not have what is asked for.
+    """
     under, select = request.under, request.select
     waiting: list[tuple[bytes, Entry]] = []
     cut = len(under) + 1 if under else 0
-    for path, entry in tree.entries(under, damage):
+    found = not under
+
+    def damaged(error: IntegrityFailure) -> None:
+        nonlocal found
+        found = True  # or it may have been there
+        damage(error)
+
+    for path, entry in tree.entries(under, damaged):
+        found = True
         if path == under:
             if entry.kind != Kind.DIRECTORY:
                 yield entry.name, entry  # a single file keeps its name
@@ -83,6 +94,9 @@ def selected(
             yield place, entry
         elif entry.kind == Kind.DIRECTORY:
             waiting.append((place, entry))
+    if not found:
+        msg = f"/{os.fsdecode(under)}: is not in point {request.point.point_id.hex()[:12]}"
+        raise PathNotFound(msg, hint="See `donjon ls POINT` for what is.")
 
 
 def restore(request: Request, reader: ChunkReader, target: Target, progress: Progress) -> Restored:
