@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,35 @@ def test_two_interrupts_end_at_once(donjon: Donjon, tmp_path: Path) -> None:
     assert process.returncode == 130, (output, errors)
     assert b"Traceback" not in errors
     assert donjon.json("points")["points"] == []
+
+
+def _is_under_way(target: Path) -> bool:
+    """Whether a large file is being written there, under the name that it has until it is whole."""
+    for path in target.glob(".donjon-restore-*"):
+        with suppress(FileNotFoundError):  # a small one, which is whole by now
+            if path.stat().st_size > 2 * MIB:
+                return True
+    return False
+
+
+def test_an_interrupted_restore_leaves_nothing_half_done_and_goes_on(donjon: Donjon, source: Path) -> None:
+    (source / "large").write_bytes(random.Random(6).randbytes(150 * MIB))
+    donjon.run("backup", source)
+    target = donjon.folder / "out"
+    process = donjon.start("restore", f"latest:{source}", target)
+    try:
+        deadline = time.monotonic() + 60
+        while not _is_under_way(target) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    finally:
+        output, errors = end(process)
+    assert process.returncode == 130, (output, errors)
+    assert b"the same restore goes on from there" in errors
+    assert b"Traceback" not in errors
+    there = {path.name for path in target.iterdir()}
+    assert there == {path.name for path in source.iterdir()} - {"large"}
+    done = donjon.json("restore", f"latest:{source}", target)
+    assert (done["files"], done["kept"]) == (1, 600)
+    assert compare_trees(os.fsencode(source), os.fsencode(target)) == []

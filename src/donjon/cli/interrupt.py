@@ -18,13 +18,14 @@ def stopping(outlook: str) -> Iterator[StopCheck]:
     """Inside, the first SIGINT or SIGTERM lets the check raise ``Interrupted``, which leaves as ``Ended``.
 
     ``outlook`` tells the user what has become of the work. The second signal raises ``KeyboardInterrupt``
-    right away.
+    right away, and a third one kills. What the shell lets the command ignore stays ignored.
     """
     asked = False
 
-    def note(_: int, __: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if asked:
+            signal.signal(number, signal.SIG_DFL)  # whatever holds up the end
             raise KeyboardInterrupt
         asked = True
 
@@ -32,7 +33,8 @@ def stopping(outlook: str) -> Iterator[StopCheck]:
         if asked:
             raise Interrupted
 
-    before = {number: signal.signal(number, note) for number in _SIGNALS}
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield check
     except Interrupted as error:

@@ -18,6 +18,7 @@ from donjon.cli.common import (
     output,
     workspace,
 )
+from donjon.cli.interrupt import stopping
 from donjon.cli.output import Output, shown
 from donjon.core.units import format_size
 from donjon.targets.base import Overwrite
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _INTEGRITY = 12
 _UNREADABLE = 3
+_OUTLOOK = "What is restored stays, and the same restore goes on from there."
 
 EPILOG = """\b
 Examples:
@@ -93,11 +95,11 @@ def restore(
     request = Request(opened.point, under, select, overwrite, keep_going=keep_going, verify=verify)
     if dry_run:
         return _dry_run(out, request, opened.reader, target)
-    with out.progress("Restoring") as progress:
+    with stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:
         if not under and select is None:
             progress.total(items=_items(opened.point), size_bytes=opened.point.body.size_bytes)
         tree = TreeTarget(target, overwrite)
-        done = carry_out(request, opened.reader, tree, progress)
+        done = carry_out(request, opened.reader, tree, progress, stop)
     out.warn_all([f"{shown(path)}: {reason}" for path, reason in tree.warnings()])
     data = {
         "dry_run": False,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from donjon.core.errors import DonjonError, IntegrityFailure, PathNotFound, StoreError, StoreFull
-from donjon.core.events import Progress
+from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.core.tuning import prepare_for_bulk_work, small_file_turns, worker_count
 from donjon.core.units import MIB
 from donjon.format.entries import Entry, Kind
@@ -99,14 +99,21 @@ def selected(
         raise PathNotFound(msg, hint="See `donjon ls POINT` for what is.")
 
 
-def restore(request: Request, reader: ChunkReader, target: Target, progress: Progress) -> Restored:
+def restore(
+    request: Request,
+    reader: ChunkReader,
+    target: Target,
+    progress: Progress,
+    stop: StopCheck = never_stop,
+) -> Restored:
     """Carry out a restore.
 
     Items that the target refuses are listed in the result. Raises ``IntegrityFailure`` at the first
-    damaged item unless ``keep_going``, and ``StoreFull`` when the target has no room left.
+    damaged item unless ``keep_going``, ``StoreFull`` when the target has no room left, and
+    ``Interrupted``: then the same restore goes on from there.
     """
     prepare_for_bulk_work()
-    return _Restore(request, reader, target, progress).run()
+    return _Restore(request, reader, target, progress, stop).run()
 
 
 class _Large:
@@ -120,10 +127,18 @@ class _Large:
 
 
 class _Restore:
-    def __init__(self, request: Request, reader: ChunkReader, target: Target, progress: Progress) -> None:
+    def __init__(
+        self,
+        request: Request,
+        reader: ChunkReader,
+        target: Target,
+        progress: Progress,
+        stop: StopCheck,
+    ) -> None:
         self._request = request
         self._target = target
         self._progress = progress
+        self._stop = stop
         self._reader = reader
         self._tree = Tree(request.point, reader)
         self._uses = request.point.point.uses
@@ -141,6 +156,7 @@ class _Restore:
     def run(self) -> Restored:
         try:
             for path, entry in selected(self._request, self._tree, self._damaged_tree):
+                self._stop()
                 self._make(path, entry)
             self._submit_batch()
             self._wait()
@@ -149,7 +165,8 @@ class _Restore:
             self._submit_batch()
             self._wait()
         finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            # Nothing is cancelled: the last section of a large file that failed takes the file away.
+            self._pool.shutdown(wait=True)
         self._finish_directories()
         return self._result
 
@@ -203,9 +220,12 @@ class _Restore:
             self._submit(lambda: self._restore_batch(batch))
 
     def _submit(self, work: Callable[[], None]) -> None:
+        self._wait_for_room()
+        self._under_way.append(self._pool.submit(work))
+
+    def _wait_for_room(self) -> None:
         while len(self._under_way) >= _UNDER_WAY:
             self._under_way.popleft().result()
-        self._under_way.append(self._pool.submit(work))
 
     def _wait(self) -> None:
         while self._under_way:
@@ -291,6 +311,8 @@ class _Restore:
         placer = Placer(entry)
         try:
             for start in range(0, len(ids), _SECTION_CHUNKS):
+                self._stop()
+                self._wait_for_room()  # raises what went wrong meanwhile, before this section counts
                 section = ids[start : start + _SECTION_CHUNKS]
                 places = [list(placer.place(described.length(chunk))) for chunk in section]
                 with large.lock:
