@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -63,8 +64,11 @@ def test_everything_that_a_tree_can_have_comes_back(donjon: Donjon, tmp_path: Pa
     build_gnarly_tree(os.fsencode(gnarly))
     try:
         donjon.run("backup", gnarly)
+        planned = donjon.json("restore", f"latest:{gnarly}", target, "--dry-run")
         done = donjon.json("restore", f"latest:{gnarly}", target, "--verify")
         assert done["problems"] == []
+        for what in ("files", "directories", "others", "kept", "bytes"):
+            assert planned[what] == done[what]
         assert done["verified"] > 0
         assert compare_trees(os.fsencode(gnarly), os.fsencode(target)) == []
     finally:
@@ -129,6 +133,50 @@ def test_a_dry_run_tells_and_touches_nothing(donjon: Donjon, source: Path, targe
     assert "replace  /notes.txt\n" in listed
     assert "make     /d2/f0002\n" in listed
     assert before == _state(target)
+
+
+@pytest.mark.parametrize("overwrite", ["never", "if-different", "always"])
+def test_a_dry_run_foresees_what_the_target_refuses(
+    donjon: Donjon, source: Path, target: Path, tmp_path: Path, overwrite: str
+) -> None:
+    (source / "d9").mkdir()
+    (source / "d9" / "inner").write_bytes(b"inner")
+    donjon.run("backup", source)
+    target.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (target / "d1").symlink_to(elsewhere)  # would lead out of the target
+    (target / "d2").write_bytes(b"a file where a folder should be")
+    (target / "notes.txt").mkdir()
+    (target / "notes.txt" / "full").write_bytes(b"")
+    command = ("restore", f"latest:{source}", target, "--overwrite", overwrite)
+    planned = donjon.json(*command, "--dry-run", code=3)
+    done = donjon.json(*command, code=3)
+    refused = {row["path"] for row in done["problems"]}
+    assert "/d1" in refused
+    assert {row["path"] for row in planned["problems"]} == refused
+    assert (planned["files"], planned["kept"]) == (done["files"], done["kept"])
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_part_of_the_standard_library_comes_back_changed_or_lost(donjon: Donjon, target: Path) -> None:
+    library = Path(json.__file__).parent.parent
+    donjon.run("backup", library, "--exclude", "site-packages/", "--exclude", "__pycache__/")
+    point = f"latest:{library}"
+    done = donjon.json("restore", point, target, "--verify")
+    assert done["verified"] == done["files"] > 500
+    files = [path for path in sorted(target.rglob("*.py")) if path.is_file() and not path.is_symlink()]
+    for number, path in enumerate(files):
+        if number % 10 == 0:
+            path.unlink()
+        elif number % 10 == 1:
+            path.write_bytes(b"garbage")
+    donjon.run("restore", point, target, "--overwrite", "if-different")
+    copy = target.with_name("copy")
+    donjon.run("restore", point, copy)
+    assert compare_trees(os.fsencode(copy), os.fsencode(target)) == []
+    for path in files:
+        assert path.read_bytes() == (library / path.relative_to(target)).read_bytes()
 
 
 def test_damage_ends_with_12_and_the_rest_comes_back_when_asked(

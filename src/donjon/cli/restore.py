@@ -43,8 +43,9 @@ Examples:
   donjon restore latest / --overwrite if-different --dry-run
 
 \b
-JSON: {"dry_run", "files", "directories", "others", "replaced", "kept", "verified", "bytes",
-"problems": [{"path", "reason"}], "damage": [{"path", "reason"}]}; "replaced" with --dry-run only."""
+JSON: {"dry_run", "files", "directories", "others", "kept", "verified", "bytes",
+"problems": [{"path", "reason"}], "damage": [{"path", "reason"}]}; --dry-run has "replaced"
+instead of "verified"."""
 
 
 def restore(
@@ -118,9 +119,13 @@ def restore(
     if done.problems or done.damage:
         text += f"; {len(done.problems)} refused by the target, {len(done.damage)} damaged"
     out.result(data, text)
-    if done.damage:
+    return _exit_code(done.problems, done.damage)
+
+
+def _exit_code(problems: list[Problem], damage: list[Problem]) -> int:
+    if damage:
         return _INTEGRITY
-    return _UNREADABLE if done.problems else 0
+    return _UNREADABLE if problems else 0
 
 
 def _items(point: OpenPoint) -> int:
@@ -139,6 +144,7 @@ def _dry_run(out: Output, request: Request, reader: ChunkReader, target: Path) -
             out.line(f"{action:<8} {shown(path)}")
 
     planned = plan(request, reader, os.fsencode(target), tell)
+    out.warn_all([f"{shown(row.path)}: {row.reason}" for row in (*planned.problems, *planned.damage)])
     data = {
         "dry_run": True,
         "files": planned.files,
@@ -147,8 +153,12 @@ def _dry_run(out: Output, request: Request, reader: ChunkReader, target: Path) -
         "replaced": planned.replaced,
         "kept": planned.kept,
         "bytes": planned.size_bytes,
+        "problems": _rows(planned.problems),
+        "damage": _rows(planned.damage),
     }
     text = f"Would restore {planned.files} files, {format_size(planned.size_bytes)}, and make "
     text += f"{planned.directories} folders; replace {planned.replaced}, keep {planned.kept}"
+    if planned.problems or planned.damage:
+        text += f"; the target would refuse {len(planned.problems)}, {len(planned.damage)} damaged"
     out.result(data, text)
-    return 0
+    return _exit_code(planned.problems, planned.damage)
