@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,13 +14,19 @@ import msgspec
 
 from donjon.core.errors import DonjonError
 from donjon.core.events import Progress, Silent
-from donjon.core.units import format_size
+from donjon.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
 _MAX_NOTES = 20
+_LINE_EVERY_S = 60
+_DRAW_EVERY_S = 0.1
+_RATE_AFTER_S = 0.5
+_BAR_WIDTH = 16
+_AROUND = 26  # spinner, description, time left and what is between the columns
+_SHORTEST_PATH = 8
 
 
 @dataclass(slots=True)
@@ -67,11 +74,13 @@ class Output:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Progress]:
-        """Bars on a terminal, lines for what deserves one elsewhere, nothing with ``--quiet``."""
+        """Bars on a terminal, a line a minute elsewhere; with ``--json`` only what is wrong, with ``--quiet``
+        nothing.
+        """
         if self.quiet:
             yield Silent()
         elif self.json or not sys.stderr.isatty():
-            yield _Lines(self)
+            yield _Lines(self, what)
         else:
             with _bars() as bars:
                 yield _OnTerminal(bars, what)
@@ -86,6 +95,10 @@ def printable(text: str) -> str:
     """Text that any terminal can show: names that are no text are written with escapes."""
     safe = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in safe)
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
 def shown(path: bytes) -> str:
@@ -156,11 +169,82 @@ def _plain(value: object) -> object:
     return value
 
 
-class _Lines(Silent):
-    """Where nobody watches, only what is wrong is worth a line; the result lists all of it."""
+class _Tally:
+    """How much is done of how much, as far as that is known. Several threads may count."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.items = self.size_bytes = 0
+        self.total_items: int | None = None
+        self.total_bytes: int | None = None
+        self._clock = clock
+        self._began = clock()
+        self._lock = threading.Lock()
+
+    def expect(self, items: int | None, size_bytes: int | None) -> None:
+        self.total_items, self.total_bytes = items or None, size_bytes or None
+
+    def add(self, items: int, size_bytes: int) -> None:
+        with self._lock:
+            self.items += items
+            self.size_bytes += size_bytes
+
+    @property
+    def done(self) -> int:
+        """In bytes if they are the measure, else in items."""
+        return self.items if self.total_bytes is None else self.size_bytes
+
+    @property
+    def total(self) -> int | None:
+        """The same for all of it; never less than what is done, as things grow."""
+        total = self.total_items if self.total_bytes is None else self.total_bytes
+        return None if total is None else max(total, self.done)
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._began
+
+    @property
+    def left_s(self) -> float | None:
+        """The time that the rest takes at the speed so far."""
+        if self.total is None or not self.done:
+            return None
+        return self.elapsed_s * (self.total - self.done) / self.done
+
+    def figures(self) -> str:
+        """Items, bytes and rate."""
+        items, size = f"{self.items}", format_size(self.size_bytes)
+        if self.total_items is not None:
+            items += f" of {max(self.total_items, self.items)}"
+        if self.total_bytes is not None:
+            size += f" of {format_size(max(self.total_bytes, self.size_bytes))}"
+        elapsed = self.elapsed_s
+        rate = f"  {format_size(self.size_bytes / elapsed)}/s" if elapsed > _RATE_AFTER_S else ""
+        return f"{items} items  {size}{rate}"
+
+
+class _Lines:
+    """For logs: what is wrong, and a line a minute about how far the work is."""
+
+    def __init__(self, output: Output, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._output = output
+        self._what = what
+        self._clock = clock
+        self._tally = _Tally(clock)
+        self._next = clock() + _LINE_EVERY_S
+
+    def total(self, *, items: int | None = None, size_bytes: int | None = None) -> None:
+        self._tally.expect(items, size_bytes)
+
+    def advance(self, *, items: int = 0, size_bytes: int = 0, current: str = "") -> None:
+        self._tally.add(items, size_bytes)
+        if self._clock() < self._next or self._output.json:
+            return
+        self._next = self._clock() + _LINE_EVERY_S
+        left = self._tally.left_s
+        text = f"{self._what}: {self._tally.figures()}"
+        if left is not None:
+            text += f"  {format_duration(left)} left"
+        sys.stderr.write(f"donjon: {text}  {_one_line(current)}".rstrip() + "\n")
 
     def note(self, message: str) -> None:
         self._output.notes_shown += 1
@@ -172,25 +256,16 @@ class _Lines(Silent):
 
 def _bars() -> Bars:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as RichProgress,
-    )
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
 
     return RichProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=_BAR_WIDTH),
         TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[current]}", style="dim"),
+        TextColumn("{task.fields[current]}", style="dim", markup=False),
         console=Console(stderr=True),
         transient=True,
         refresh_per_second=5,
@@ -203,33 +278,36 @@ class _OnTerminal:
     def __init__(self, bars: Bars, what: str) -> None:
         self._bars = bars
         self._task: TaskID = bars.add_task(what, total=None, figures="", current="")
-        self._items = self._bytes = self._calls = 0
-        self._total_bytes: int | None = None
+        self._tally = _Tally(time.monotonic)
+        self._current = ""
+        self._drawn = -_DRAW_EVERY_S
 
     def total(self, *, items: int | None = None, size_bytes: int | None = None) -> None:
-        self._total_bytes = size_bytes
-        self._bars.update(self._task, total=size_bytes if size_bytes is not None else items)
+        self._tally.expect(items, size_bytes)
 
     def advance(self, *, items: int = 0, size_bytes: int = 0, current: str = "") -> None:
-        self._items += items
-        self._bytes += size_bytes
-        self._calls += 1
-        if self._calls & 0xF and size_bytes < 1 << 20:
+        tally = self._tally
+        tally.add(items, size_bytes)
+        elapsed = tally.elapsed_s
+        self._current = current or self._current
+        if elapsed < self._drawn + _DRAW_EVERY_S:
             return
-        elapsed = self._bars.tasks[0].elapsed or 0
-        rate = f"{format_size(self._bytes / elapsed)}/s" if elapsed > 0.5 else ""
+        self._drawn = elapsed
+        figures = tally.figures()
         self._bars.update(
             self._task,
-            completed=self._bytes if self._total_bytes is not None else self._items,
-            figures=f"{self._items} items  {format_size(self._bytes)}  {rate}",
-            current=_short(current),
+            completed=tally.done,
+            total=tally.total,
+            figures=figures,
+            current=_short(self._current, self._bars.console.width - _BAR_WIDTH - _AROUND - len(figures)),
         )
 
     def note(self, message: str) -> None:
         self._bars.console.print(printable(message), style="yellow", markup=False, highlight=False)
 
 
-def _short(path: str) -> str:
-    width = max(os.get_terminal_size(2).columns - 90, 10) if os.isatty(2) else 40
-    path = printable(path)
+def _short(path: str, width: int) -> str:
+    path = _one_line(path)
+    if width < _SHORTEST_PATH:
+        return ""
     return path if len(path) <= width else "…" + path[-width + 1 :]
