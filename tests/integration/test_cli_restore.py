@@ -159,6 +159,26 @@ def test_a_dry_run_foresees_what_the_target_refuses(
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.parametrize("overwrite", ["never", "if-different", "always"])
+def test_a_dry_run_foretells_a_second_restore_over_the_first(
+    donjon: Donjon, tmp_path: Path, target: Path, overwrite: str
+) -> None:
+    gnarly = tmp_path / "gnarly"
+    build_gnarly_tree(os.fsencode(gnarly))
+    command = ("restore", f"latest:{gnarly}", target, "--overwrite", overwrite)
+    try:
+        donjon.run("backup", gnarly)
+        donjon.run(*command)
+        for path in sorted((target / "contents").iterdir())[:3]:
+            path.unlink()
+        planned, done = donjon.json(*command, "--dry-run"), donjon.json(*command)
+        for what in ("files", "others", "kept", "bytes"):
+            assert planned[what] == done[what]
+    finally:
+        remove_tree(gnarly)
+        remove_tree(target)
+
+
 def test_part_of_the_standard_library_comes_back_changed_or_lost(donjon: Donjon, target: Path) -> None:
     library = Path(json.__file__).parent.parent
     donjon.run("backup", library, "--exclude", "site-packages/", "--exclude", "__pycache__/")

@@ -45,7 +45,7 @@ class Target(Protocol):
         """Start a file; None if one is there already and stays as it is."""
 
     def make_link(self, path: bytes, existing: bytes) -> bool:
-        """Make a hard link to a file restored before; False if something is there and stays."""
+        """Make a hard link to a file restored before; False if what is there stays, be it that very link."""
 
     def make_special(self, path: bytes, entry: Entry) -> bool:
         """Make a symbolic link, fifo, socket or device; False if something is there and stays."""

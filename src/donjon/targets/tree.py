@@ -131,6 +131,9 @@ class TreeTarget:
             os.link(old, new, src_dir_fd=source.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
 
         with _naming(path):
+            there = _lstat(directory, name)
+            if there is not None and os.path.samestat(there, os.lstat(old, dir_fd=source.fd)):
+                return False
             return self._make(directory, name, link) is not None
 
     def make_special(self, path: bytes, entry: Entry) -> bool:
