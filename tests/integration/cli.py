@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,15 @@ class Donjon:
         assert isinstance(data, dict)
         return data
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own; end it with ``end``."""
-        return self.start_reading(subprocess.DEVNULL, *arguments)
+    def start(
+        self, *arguments: str | Path, stream: int = subprocess.DEVNULL, through: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own; end it with ``end``.
 
-    def start_reading(self, stream: int, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """The same with this descriptor as standard input."""
+        ``stream`` is the descriptor of its standard input, ``through`` a program that starts it.
+        """
         return subprocess.Popen(
-            [self.program, *arguments],
+            [*through, self.program, *arguments],
             env=self.environment(),
             stdin=stream,
             stdout=subprocess.PIPE,
@@ -109,3 +110,14 @@ def end(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
     return process.communicate(timeout=TIMEOUT_S)
+
+
+def end_well(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Let a process come to its end; its output and errors."""
+    try:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        if process.poll() is None:
+            end(process)
+    assert b"Traceback" not in errors, errors.decode()
+    return output, errors

@@ -58,7 +58,7 @@ def test_two_interrupts_end_at_once(donjon: Donjon, tmp_path: Path) -> None:
     fifo = tmp_path / "slow"
     os.mkfifo(fifo)
     stream = os.open(fifo, os.O_RDWR)  # never gives a byte, so that no check for an interrupt is reached
-    process = donjon.start_reading(stream, "backup", "--stdin", "slow")
+    process = donjon.start("backup", "--stdin", "slow", stream=stream)
     try:
         time.sleep(1)
         assert process.poll() is None
