@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 import segno
+import zxingcpp
 
 from donjon.core.errors import KeyNotAvailable
 from donjon.keys import kit_paper, kit_text
@@ -42,7 +43,6 @@ class _Page(HTMLParser):
 
 
 def _decode(code: segno.QRCode) -> str:
-    zxingcpp = pytest.importorskip("zxingcpp", reason="zxing-cpp reads QR codes in tests")
     rows = [bytes(255 * (1 - bit) for bit in row) for row in code.matrix_iter(scale=4, border=4)]
     image = memoryview(b"".join(rows)).cast("B", (len(rows), len(rows[0])))
     (found,) = zxingcpp.read_barcodes(image)
