@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from donjon.app.setup import certify
-from donjon.backup.run import Job, run_backup
+from donjon.backup.job import Job
+from donjon.backup.run import run_backup
 from donjon.core.clock import system_clock
 from donjon.core.events import Silent
 from donjon.keys.recovery import RecoveryKit, write_kit

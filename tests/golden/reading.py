@@ -9,7 +9,8 @@ from pathlib import Path
 from donjon.core.events import Silent
 from donjon.format.entries import Entry
 from donjon.keys.recovery import RecoveryKit, read_kit
-from donjon.recovery.restore import Request, restore
+from donjon.recovery.request import Request
+from donjon.recovery.restore import restore
 from donjon.repository.cache import Cache
 from donjon.repository.index import Index
 from donjon.repository.points import OpenPoint, list_points, open_point

@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from donjon.app.setup import certify
-from donjon.backup.run import Job, run_backup
+from donjon.backup.job import Job
+from donjon.backup.run import run_backup
 from donjon.codec.chunk import Sizes
 from donjon.codec.sign import SigningKey
 from donjon.core.events import Silent

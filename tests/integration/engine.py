@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from donjon.app.setup import certify
-from donjon.backup.run import Job, Outcome, run_backup
+from donjon.backup.job import Job
+from donjon.backup.run import Outcome, run_backup
 from donjon.codec.chunk import Sizes
 from donjon.codec.sign import SigningKey
 from donjon.core.events import Silent
 from donjon.keys.recovery import RecoveryKit
-from donjon.recovery.restore import Request, Restored, restore
+from donjon.recovery.request import Request
+from donjon.recovery.restore import Restored, restore
 from donjon.repository.cache import Cache
 from donjon.repository.credential import WriterCredential
 from donjon.repository.index import Index

@@ -146,7 +146,7 @@ def test_a_file_of_very_many_chunks_is_kept_by_lists_of_lists(
 ) -> None:
     monkeypatch.setattr(files, "MAX_DIRECT_CHUNKS", 16)
     monkeypatch.setattr(files, "_IDS_PER_LIST", 8)
-    monkeypatch.setattr("donjon.backup.run.MAX_DIRECT_CHUNKS", 16)
+    monkeypatch.setattr("donjon.backup.walk.MAX_DIRECT_CHUNKS", 16)
     source = tmp_path / "large"
     source.mkdir()
     (source / "file").write_bytes(os.urandom(3 * MIB))

@@ -19,7 +19,8 @@ from donjon.format.entries import Entry, Kind
 from donjon.format.manifest import PointBody
 from donjon.format.pack import PackKind
 from donjon.format.segments import SegmentRecord, encode_root, encode_segment
-from donjon.recovery.restore import Request, restore
+from donjon.recovery.request import Request
+from donjon.recovery.restore import restore
 from donjon.repository.packer import PACK_BYTES
 from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.vault import open_vault

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from donjon.app.wiring import open_vault_at
-from donjon.backup.run import Job, run_backup
+from donjon.backup.job import Job
+from donjon.backup.run import run_backup
 from donjon.codec.sign import SigningKey
 from donjon.core.errors import IntegrityFailure, KeyNotAvailable, UnsupportedVersion
 from donjon.core.events import Silent

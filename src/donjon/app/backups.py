@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from donjon.app.wiring import Workspace
+from donjon.backup.job import Job
 from donjon.backup.preview import Preview, Tell, preview
-from donjon.backup.run import Job, Outcome, run_backup
+from donjon.backup.run import Outcome, run_backup
 from donjon.core.clock import system_clock
 from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.repository.points import OpenPoint, find_points

@@ -26,7 +26,7 @@ from donjon.targets.base import Overwrite
 if TYPE_CHECKING:
     from donjon.format.entries import Entry
     from donjon.format.segments import Problem
-    from donjon.recovery.restore import Request
+    from donjon.recovery.request import Request
     from donjon.repository.points import OpenPoint
     from donjon.repository.reading import ChunkReader
 
@@ -85,7 +85,7 @@ def restore(
     """
     from donjon.app.backups import open_named_point, split_name
     from donjon.recovery.plan import choose
-    from donjon.recovery.restore import Request
+    from donjon.recovery.request import Request
     from donjon.recovery.restore import restore as carry_out
     from donjon.targets.tree import TreeTarget
 

@@ -12,7 +12,7 @@ from donjon.core.errors import IntegrityFailure
 from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
 from donjon.recovery.content import has_content
-from donjon.recovery.restore import Request, Select, selected
+from donjon.recovery.request import Request, Select, selected
 from donjon.repository.reading import ChunkReader
 from donjon.repository.tree import Tree
 from donjon.sources.selection import compile_patterns

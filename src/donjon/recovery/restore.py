@@ -15,14 +15,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from donjon.core.errors import DonjonError, IntegrityFailure, PathNotFound, StoreError, StoreFull
+from donjon.core.errors import DonjonError, IntegrityFailure, StoreError, StoreFull
 from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.core.tuning import prepare_for_bulk_work, small_file_turns, worker_count
 from donjon.core.units import MIB
 from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
 from donjon.recovery.content import Placer, has_content
-from donjon.repository.points import OpenPoint
+from donjon.recovery.request import Request, selected
 from donjon.repository.reading import ChunkReader, Fetched
 from donjon.repository.tree import Tree
 from donjon.targets.base import FileWriter, Overwrite, Target
@@ -31,21 +31,6 @@ _BATCH_BYTES = 4 * MIB
 _BATCH_FILES = 128
 _SECTION_CHUNKS = 4
 _UNDER_WAY = 6
-
-#: Whether to restore the item at this path, relative to the root of the point.
-Select = Callable[[bytes, Entry], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to restore. ``under`` is a path of the point whose content goes right into the target."""
-
-    point: OpenPoint
-    under: bytes = b""
-    select: Select | None = None
-    overwrite: Overwrite = Overwrite.NEVER
-    keep_going: bool = False
-    verify: bool = False
 
 
 @dataclass(slots=True)
@@ -60,43 +45,6 @@ class Restored:
     size_bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
     damage: list[Problem] = field(default_factory=list)
-
-
-def selected(
-    request: Request, tree: Tree, damage: Callable[[IntegrityFailure], None]
-) -> Iterator[tuple[bytes, Entry]]:
-    """(path in the target, entry) of all that is to be restored, with the parents that it needs.
-
-    Raises ``PathNotFound`` if the point does not have what is asked for.
-    """
-    under, select = request.under, request.select
-    waiting: list[tuple[bytes, Entry]] = []
-    cut = len(under) + 1 if under else 0
-    found = not under
-
-    def damaged(error: IntegrityFailure) -> None:
-        nonlocal found
-        found = True  # or it may have been there
-        damage(error)
-
-    for path, entry in tree.entries(under, damaged):
-        found = True
-        if path == under:
-            if entry.kind != Kind.DIRECTORY:
-                yield entry.name, entry  # a single file keeps its name
-            continue
-        place = path[cut:]
-        while waiting and not place.startswith(waiting[-1][0] + b"/"):
-            waiting.pop()
-        if select is None or select(path, entry):
-            yield from waiting
-            waiting.clear()
-            yield place, entry
-        elif entry.kind == Kind.DIRECTORY:
-            waiting.append((place, entry))
-    if not found:
-        msg = f"/{os.fsdecode(under)}: is not in point {request.point.point_id.hex()[:12]}"
-        raise PathNotFound(msg, hint="See `donjon ls POINT` for what is.")
 
 
 def restore(
