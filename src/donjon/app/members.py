@@ -118,7 +118,7 @@ def remove_key(workspace: Workspace, wanted: str, *, force: bool) -> KeyInfo:
         if info.name == wanted or (len(wanted) >= 4 and info.recipient_id.hex().startswith(wanted))
     ]
     if len(fitting) != 1:
-        msg = f"{wanted!r} fits {len(fitting)} keys"
+        msg = f"{wanted!r} fits {len(fitting) or 'no'} keys"
         raise UsageError(msg, hint="See `donjon keys list`, and give a name or the start of an id.")
     key = fitting[0]
     if key.recipient_id in {opener.recipient_id for opener in vault.openers} and not force:

@@ -288,7 +288,7 @@ def revoke_writer(workspace: Workspace, wanted: str) -> tuple[Writer, str]:
     ]
     active = [pair for pair in fitting if pair[0].revoked_at is None]
     if len(active) != 1:
-        msg = f"{wanted!r} fits {len(active)} writers that are not revoked"
+        msg = f"{wanted!r} fits {len(active) or 'no'} writers that are not revoked"
         raise UsageError(msg, hint="See `donjon writer list`, and give a name or the start of an id.")
     writer, label = active[0]
     now = vault.store.now()

@@ -173,8 +173,11 @@ class Workspace:
 
         members = [m for m in vault.keyring.members.values() if m.recipient.kind == PASSPHRASE]
         source = self._passphrase("Passphrase of the vault: ")
-        if not members or source is None:
+        if source is None:
             raise no_key(vault)
+        if not members:
+            msg = f"{vault.store.url}: no passphrase opens this vault, or none any more"
+            raise KeyNotAvailable(msg, hint="Use a recovery kit with --kit FILE; see `donjon keys list`.")
         passphrase = source()
         failure: DonjonError | None = None
         for member in members:
