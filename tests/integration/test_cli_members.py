@@ -92,7 +92,7 @@ def test_a_second_kit_opens_what_was_there_and_what_comes(
     for point in donjon.json("points")["points"]:
         target = tmp_path / point["id"]
         donjon.run("restore", f"{point['id']}:{source}", target, environment=_with(second))
-        compare_trees(os.fsencode(source), os.fsencode(target))
+        assert compare_trees(os.fsencode(source), os.fsencode(target)) == []
     checked = donjon.json("keys", "check", "--kit", second)
     assert (checked["ok"], checked["sessions"], checked["sealed_to"]) == (True, 2, 2)
     assert (checked["warnings"], checked["unopened"], checked["damaged"]) == ([], [], [])
@@ -128,7 +128,7 @@ def test_a_passphrase_opens_without_any_kit(
     alone.run(
         "restore", f"latest:{source}", tmp_path / "back", "--vault", donjon.vault, "--passphrase-file", phrase
     )
-    compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back"))
+    assert compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back")) == []
     wrong = tmp_path / "wrong"
     wrong.write_text("nine lives and an open gate")
     alone.run("points", "--vault", donjon.vault, "--passphrase-file", wrong, code=13)
@@ -224,7 +224,7 @@ def test_another_host_backs_up_with_what_the_first_made_for_it(
         web1.run(*command, code=13)
     assert {p["workload"] for p in donjon.json("points")["points"]} == {"first", "second"}
     donjon.run("restore", f"second@latest:{source}", tmp_path / "back")
-    compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back"))
+    assert compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back")) == []
 
 
 def test_a_revoked_writer_is_refused_and_its_points_stay(
@@ -244,7 +244,7 @@ def test_a_revoked_writer_is_refused_and_its_points_stay(
     assert list(states.values()) == [None]
     assert [point["workload"] for point in donjon.json("points")["points"]] == ["w"]
     donjon.run("restore", f"latest:{source}", tmp_path / "back")
-    compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back"))
+    assert compare_trees(os.fsencode(source), os.fsencode(tmp_path / "back")) == []
 
 
 def test_a_credential_that_is_none_installs_nothing(donjon: Donjon, tmp_path: Path) -> None:
