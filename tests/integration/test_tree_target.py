@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -453,6 +454,51 @@ def test_a_directory_swapped_for_a_link_again_and_again(place: bytes, root: byte
 
 
 # -- metadata ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["disk", "no direct writes", "not opened again", "writes refused"])
+def writes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Ways in which a file system and the kernel can take large files."""
+    how: str = request.param
+    if how == "no direct writes":  # as on macOS
+        monkeypatch.delattr(os, "O_DIRECT")
+    elif how == "not opened again":
+        monkeypatch.setattr(os, "O_DIRECT", os.O_DIRECT | os.O_DIRECTORY)
+    elif how == "writes refused":
+        monkeypatch.setattr("donjon.targets.direct.ALIGNMENT", 100)  # EINVAL wherever that is no block
+        monkeypatch.setattr("donjon.targets.writer.ALIGNMENT", 100)
+    return how
+
+
+def test_large_files_in_pieces_of_any_size(root: bytes, writes: str) -> None:
+    randomness = random.Random(writes)
+    data = bytearray(randomness.randbytes(40 * 2**20 + 123))
+    hole = (9 * 2**20 + 5, 13 * 2**20 + 77)
+    data[hole[0] : hole[1]] = bytes(hole[1] - hole[0])
+    pieces, at = [], 0
+    while at < len(data):
+        size = randomness.choice([1, 4095, 4096, 70_000, 3 * 2**20 + 1, 2**20])
+        end = min(at + size, hole[0] if at < hole[0] else len(data))
+        if not hole[0] <= at < hole[1]:
+            pieces.append((at, end))
+        at = hole[1] if end == hole[0] else end
+    randomness.shuffle(pieces)
+    with TreeTarget(root, Overwrite.NEVER) as target, ThreadPoolExecutor(4) as pool:
+        writer = target.create_file(b"large", msgspec.structs.replace(FILE, size=len(data)))
+        assert writer is not None
+        list(pool.map(lambda piece: writer.write_at(piece[0], data[piece[0] : piece[1]]), pieces))
+        writer.finish()
+    path = os.path.join(root, b"large")
+    assert read(path) == data
+    assert os.stat(path).st_blocks * 512 < len(data) - 3 * 2**20  # the hole is still one
+    assert not [fd for fd in os.listdir("/proc/self/fd") if _is(f"/proc/self/fd/{fd}", path)]
+
+
+def _is(link: str, path: bytes) -> bool:
+    try:
+        return os.fsencode(os.readlink(link)) == path
+    except FileNotFoundError:
+        return False
 
 
 def test_extreme_times(root: bytes) -> None:

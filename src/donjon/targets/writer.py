@@ -8,14 +8,18 @@ import os
 import stat
 
 from donjon.core.errors import IntegrityFailure
+from donjon.core.units import MIB
 from donjon.format.entries import Entry
 from donjon.targets.attributes import Attributes
 from donjon.targets.base import Buffer
+from donjon.targets.direct import ALIGNMENT, DirectFile
 from donjon.targets.directories import Directory
 
 #: The mode of a file between being made and being finished. No file that anybody uses has it, so a
 #: later restore tells by it that an earlier one was cut off.
 UNFINISHED_FILE = stat.S_ISVTX
+#: Files of this size and more are written past the page cache.
+_DIRECT_BYTES = 16 * MIB
 
 
 def is_unfinished_file(status: os.stat_result, euid: int) -> bool:
@@ -37,6 +41,7 @@ class TreeFileWriter:
 
     __slots__ = (
         "_attributes",
+        "_direct",
         "_directory",
         "_entry",
         "_fd",
@@ -64,6 +69,9 @@ class TreeFileWriter:
         self._path, self._entry = item
         self._replace = replace
         self._written = 0
+        self._direct: DirectFile | None = None
+        if self._entry.size >= _DIRECT_BYTES:
+            self._direct = DirectFile(fd, self._entry.size)
 
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write data; what is never written stays a hole.
@@ -75,16 +83,28 @@ class TreeFileWriter:
         if offset < 0 or end > self._entry.size:
             raise IntegrityFailure(f"{os.fsdecode(self._path)}: there is more data than the file is long")
         try:
-            done = os.pwrite(self._fd, view, offset)
-            while done < len(view):
-                done += os.pwrite(self._fd, view[done:], offset + done)
+            edge = min(-offset % ALIGNMENT, len(view)) if self._direct is not None else len(view)
+            self._write(view[:edge], offset)
+            if self._direct is not None:
+                edge += self._direct.write(view[edge:], offset + edge)
+                self._write(view[edge:], offset + edge)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._path) from error
         # Two threads may undo each other here; then finish() sets the size once more than needed.
         self._written = max(self._written, end)
 
+    def _write(self, view: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._fd, view[done:], offset + done)
+
+    def _close_direct(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+
     def finish(self) -> None:
         """Set size, owner, attributes, mode and times, and give the file its name. Raises ``OSError``."""
+        self._close_direct()
         try:
             if self._written != self._entry.size:
                 os.ftruncate(self._fd, self._entry.size)
@@ -100,6 +120,7 @@ class TreeFileWriter:
 
     def abort(self) -> None:
         """Throw away what was written. Never raises."""
+        self._close_direct()
         fd, self._fd = self._fd, -1
         with contextlib.suppress(OSError):
             if fd >= 0:
