@@ -97,6 +97,11 @@ class Table:
         if data[: len(_MAGIC)] != _MAGIC or self.size_bytes != size:
             raise _damaged(what)
 
+    def release_pages(self) -> None:
+        """Give back the memory of what was read of a mapped table; the next read maps it anew."""
+        if isinstance(self._data, mmap.mmap):
+            self._data.madvise(mmap.MADV_DONTNEED)
+
     def packs(self) -> Iterator[PackRow]:
         """All packs, in the order of their numbers in this table."""
         return (PackRow(*row) for row in _PACK.iter_unpack(self.pack_part))

@@ -199,6 +199,8 @@ class Index:
         target = self._cache.path("index", writer.hex(), f"{labels[0]}.{len(labels)}.table")
         self._cache.write(target.with_suffix(".parts"), [label.encode() + b"\n" for label in labels])
         self._cache.write(target, with_digest(merge_tables(tables)))
+        for table in tables:  # or the merged table would be in memory beside all that it replaces
+            table.release_pages()
         for path in paths:
             if path != target:
                 path.unlink(missing_ok=True)
