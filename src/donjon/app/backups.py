@@ -66,8 +66,11 @@ def preview_backup(workspace: Workspace, request: BackupRequest, tell: Tell) -> 
     """What a backup would read, and the name of its workload; writes nothing."""
     vault, _ = workspace.open_for_writing()
     workload = request.workload or default_workload(request.paths)
-    source = request.make_source(own_folders(workspace, vault))
-    return preview(source, workload, workspace.cache(vault), tell, read_all=request.read_all), workload
+    try:
+        source = request.make_source(own_folders(workspace, vault))
+        return preview(source, workload, workspace.cache(vault), tell, read_all=request.read_all), workload
+    finally:
+        vault.store.close()
 
 
 def own_folders(workspace: Workspace, vault: Vault) -> frozenset[tuple[int, int]]:
