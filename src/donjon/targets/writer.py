@@ -83,11 +83,12 @@ class TreeFileWriter:
         if offset < 0 or end > self._entry.size:
             raise IntegrityFailure(f"{os.fsdecode(self._path)}: there is more data than the file is long")
         try:
-            edge = min(-offset % ALIGNMENT, len(view)) if self._direct is not None else len(view)
-            self._write(view[:edge], offset)
+            done = 0
             if self._direct is not None:
-                edge += self._direct.write(view[edge:], offset + edge)
-                self._write(view[edge:], offset + edge)
+                done = min(-offset % ALIGNMENT, len(view))
+                self._write(view[:done], offset)
+                done += self._direct.write(view[done:], offset + done)
+            self._write(view[done:], offset + done)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._path) from error
         # Two threads may undo each other here; then finish() sets the size once more than needed.
