@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from donjon.core.errors import ObjectLocked, PermissionMissing
 from donjon.stores.base import LockEnforcement, ObjectStore
+from donjon.stores.first_versions import FirstVersions
 from donjon.stores.local import LocalStore
 from donjon.stores.memory import MemoryStore
 from donjon.stores.observe import ObservingStore
 from donjon.stores.retry import RetryingStore
+from donjon.stores.s3 import S3Store
 from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import FaultyStore
 from donjon.testing.folders import remove_tree
+from donjon.testing.seaweedfs import SeaweedFs
 from donjon.testing.sshd import SshServer, ssh_server
-from donjon.testing.store_tests import StoreTests
+from donjon.testing.store_tests import DATA, StoreTests
 
 
 class OnManualClock(StoreTests):
@@ -95,6 +102,49 @@ class TestSftpStore(StoreTests):
 
     def reopen(self, store: ObjectStore) -> ObjectStore:
         return SftpStore(store.url, self.connection)
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: SeaweedFs) -> str:
+    """One for all, each test with a prefix of its own: making a bucket takes longer than most tests."""
+    return s3_server.make_bucket()
+
+
+class TestS3Store(StoreTests):
+    """On a server with Object Lock. Its clock cannot be set, so a few locks are short and waited for."""
+
+    lock_s = 8
+    margin_s = 5
+
+    @pytest.fixture
+    def store(self, s3_server: SeaweedFs, bucket: str) -> Iterator[ObjectStore]:
+        with S3Store(s3_server.url(bucket, f"some/Prefix_{secrets.token_hex(6)}")) as store:
+            yield store
+
+    def reopen(self, store: ObjectStore) -> ObjectStore:
+        return S3Store(store.url)
+
+    def test_concurrent_extensions_keep_the_latest_end(self, store: ObjectStore) -> None:
+        """SeaweedFS looks at a lock and changes it in two steps, so the last of two at once may win.
+
+        It never falls below what it was before either of them.
+        """
+        info = store.put("a/locked", DATA, retain_until=store.now() + self.lock_s)
+        ends = [self._end(info) + i for i in range(1, 17)]
+
+        def extend(end: int) -> None:
+            with contextlib.suppress(ObjectLocked, PermissionMissing):
+                store.extend(info.name, end, version=info.version)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(extend, ends))
+        assert store.head(info.name).retain_until in ends
+
+
+class TestFirstVersions(OnManualClock):
+    @pytest.fixture
+    def store(self, clock: ManualClock) -> ObjectStore:
+        return FirstVersions(MemoryStore(clock))
 
 
 class TestRetryingStore(OnManualClock):

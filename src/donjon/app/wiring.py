@@ -60,8 +60,13 @@ def open_store(url: str, *, create: bool = False) -> ObjectStore:
         from donjon.stores.sftp import SftpStore
 
         return RetryingStore(SftpStore.create(url) if create else SftpStore(url))
+    if parts.scheme == "s3":
+        from donjon.stores.first_versions import FirstVersions
+        from donjon.stores.s3 import S3Store
+
+        return RetryingStore(FirstVersions(S3Store(url)))
     msg = f"{url}: Donjon has no store for {parts.scheme}:// yet"
-    raise UsageError(msg, hint="Use file:///path or sftp://user@host/path.")
+    raise UsageError(msg, hint="Use file:///path, sftp://user@host/path or s3://bucket/prefix.")
 
 
 def local_folder(url: str) -> Path | None:

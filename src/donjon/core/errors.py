@@ -127,6 +127,10 @@ class ObjectNotFound(StoreError):
     http_status = 404
 
 
+class ObjectHidden(ObjectNotFound):
+    """A delete marker lies over the object: plain readers miss it, though its bytes are still there."""
+
+
 class ObjectExists(StoreError):
     """A create-only put found an object of this name; nothing was changed."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from donjon.codec.digest import digest
 from donjon.codec.sign import SigningKey
 from donjon.core.clock import Clock, iso
-from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectNotFound
+from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectHidden, ObjectNotFound
 from donjon.format import names
 from donjon.format.manifest import Manifest
 from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
@@ -102,6 +102,8 @@ def is_there(vault: Vault, name: str) -> bool:
     """Whether the store has this object."""
     try:
         vault.store.get(name, length=1)
+    except ObjectHidden:  # a put under a delete marker would be covered by what is below it
+        return True
     except ObjectNotFound:
         return False
     return True

@@ -88,15 +88,16 @@ class _Check:
         }
 
     def run(self) -> Structure:
-        for info in self._vault.store.list():
-            if info.delete_marker:
-                self._note("hidden", info.name, "is hidden by a delete marker", "Remove the marker.")
-                continue
-            self._found.objects += 1
-            self._found.size_bytes += info.size_bytes
-            self._seen_names.add(info.name)
-            self._look_at(info)
-            self._progress.advance(items=1, current=info.name)
+        for name, group in itertools.groupby(self._vault.store.list(), key=lambda info: info.name):
+            versions = list(group)  # newest first; the oldest is the object, and what reads mean
+            written = [info for info in versions if not info.delete_marker]
+            if written:
+                self._found.objects += 1
+                self._found.size_bytes += written[-1].size_bytes
+                self._seen_names.add(name)
+                self._look_at(written[-1])
+            self._covers(name, versions, len(written))
+            self._progress.advance(items=1, current=name)
         self._chains()
         for info, what in self._damaged_packs:
             self._note("damaged", info.name, what, BACK_UP_AGAIN)
@@ -105,6 +106,24 @@ class _Check:
 
     def _note(self, kind: str, name: str, what: str, remedy: str = "") -> None:
         self._found.add(kind, name, what, remedy)
+
+    def _covers(self, name: str, versions: list[ObjectInfo], written: int) -> None:
+        """Note what lies over an object that was read all the same."""
+        for info in versions:
+            if not info.delete_marker:
+                continue
+            state = "is gone but for a delete marker"
+            if written and info.is_latest:
+                state = "is hidden from other programs by a delete marker; it was read all the same"
+            elif written:
+                state = "was hidden by a delete marker, and then put again"
+            remedy = "Delete that version of it, which removes the marker, and find out who may delete there."
+            self._note("hidden", name, f"{state} (version {info.version})", remedy)
+        if written > 1:
+            newest = next(info.version for info in versions if not info.delete_marker)
+            what = f"was replaced {written - 1} times, last by {newest}; the oldest version was read"
+            remedy = "Find out who may put there without `If-None-Match`; remove the newer versions."
+            self._note("suspicious", name, what, remedy)
 
     def _look_at(self, info: ObjectInfo) -> None:
         folder = info.name.partition("/")[0] + ("/" if "/" in info.name else "")

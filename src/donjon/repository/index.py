@@ -22,6 +22,7 @@ from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tab
 from donjon.repository.cache import Cache, with_digest
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
+from donjon.stores.first_versions import first_of_each
 
 _MERGE_AT = 8
 
@@ -118,8 +119,8 @@ class Index:
         for writer in vault.keyring.writers:
             self.load_cached(writer)
         damaged = []
-        for info in vault.store.list(names.INDEX):
-            if info.delete_marker or info.name in self._loaded:
+        for info in first_of_each(vault.store.list(names.INDEX)):
+            if info.name in self._loaded:
                 continue
             try:
                 self._fetch(vault, info.name)

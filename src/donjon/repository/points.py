@@ -15,6 +15,7 @@ from donjon.format.manifest import Manifest, PackSet, PointBody, open_body
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
+from donjon.stores.first_versions import first_of_each
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,7 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
     """
     points: list[Point] = []
     latest: dict[bytes, int] = {}
-    for info in vault.store.list(names.MANIFESTS):
-        if info.delete_marker or not info.is_latest:
-            continue
+    for info in first_of_each(vault.store.list(names.MANIFESTS)):
         try:
             data = fetch_object(vault.store, info.name, ObjectKind.MANIFEST)
             manifest = read_manifest(vault, info.name, data)

@@ -21,6 +21,7 @@ from donjon.format.table import PackRow, build_table
 from donjon.repository.index import Index
 from donjon.repository.vault import Vault
 from donjon.stores.base import ObjectInfo
+from donjon.stores.first_versions import first_of_each
 
 #: Parts of rebuilt tables are numbered from here on, so that they never meet a stored part.
 _FIRST_PART = 9000
@@ -88,9 +89,9 @@ def complete_index(
     found = False
     part = _FIRST_PART
 
-    for info in vault.store.list(names.PACKS):
+    for info in first_of_each(vault.store.list(names.PACKS)):
         try:
-            if info.delete_marker or pack_digest(info.name) in known:
+            if pack_digest(info.name) in known:
                 continue
             footer = read_footer(vault, info)
         except (IntegrityFailure, ObjectNotFound) as error:

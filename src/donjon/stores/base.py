@@ -61,6 +61,8 @@ class ObjectStore(ABC):
 
     #: Address for people, without secrets.
     url: str
+    #: Whether ``list`` tells ``retain_until``. Where it does not, None there means unknown; ``head`` tells.
+    lists_locks = True
 
     @property
     @abstractmethod
@@ -74,6 +76,8 @@ class ObjectStore(ABC):
     @abstractmethod
     def put(self, name: str, data: Buffer, *, retain_until: int | None = None) -> ObjectInfo:
         """Create an object, whole or not at all, durable on return, locked from its first moment.
+
+        ``stored_at`` may be some seconds off where the store does not tell it in its answer.
 
         Raises ``ObjectExists`` if the name is taken (nothing changes), ``LocksUnsupported`` if a lock
         is wanted and cannot be had, ``StoreFull``, ``PermissionMissing``, ``StoreUnavailable``.
@@ -107,8 +111,9 @@ class ObjectStore(ABC):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every version of every object whose name starts with ``prefix``, sorted by name.
 
-        Names are compared as strings, so ``a-b`` comes before ``a/b``. ``prefix`` may end anywhere in
-        a name. An object put or deleted while the listing runs may be in it or not.
+        Names are compared as strings, so ``a-b`` comes before ``a/b``; the versions of a name come newest
+        first, delete markers among them. ``prefix`` may end anywhere in a name. An object put or deleted
+        while the listing runs may be in it or not.
         """
 
     @abstractmethod

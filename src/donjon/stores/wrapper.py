@@ -17,6 +17,7 @@ class StoreWrapper(ObjectStore):
         """``inner`` is closed together with the wrapper."""
         self.inner = inner
         self.url = inner.url
+        self.lists_locks = inner.lists_locks
 
     @property
     def lock_enforcement(self) -> LockEnforcement:
