@@ -361,7 +361,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 # --- format.md, 4: signed objects -----------------------------------------------------------------
 
-VAULT, KEYRING, SESSION, INDEX, MANIFEST, SEAL = range(1, 7)
+VAULT, KEYRING, SESSION, INDEX, MANIFEST, SEAL, CHECKPOINT = range(1, 8)
 _LIMITS = {
     VAULT: 4 * KIB,
     KEYRING: 64 * KIB,
@@ -369,6 +369,7 @@ _LIMITS = {
     INDEX: 256 * MIB,
     MANIFEST: 16 * MIB,
     SEAL: 4 * KIB,
+    CHECKPOINT: 16 * MIB,
 }
 
 
@@ -404,7 +405,7 @@ _RECORD_SHAPE = row(
     NUMBER,
     ID32,
     TIME,
-    integer(1, 4),
+    integer(1, 6),
     ID16,
     (text, ""),
     (ANY_BINARY, b""),
@@ -428,6 +429,8 @@ class Keyring:
     writers: dict[bytes, bytes] = field(default_factory=dict)
     writer_labels: dict[bytes, bytes] = field(default_factory=dict)
     revoked: set[bytes] = field(default_factory=set)
+    custodians: dict[bytes, bytes] = field(default_factory=dict)
+    revoked_custodians: set[bytes] = field(default_factory=set)
     records: int = 0
 
     def apply(self, record: list[Any], previous: bytes) -> None:
@@ -445,11 +448,22 @@ class Keyring:
             del self.recipients[subject]
         elif action == 3:
             _demand(len(public) == 32 and subject == id16(public), "a writer with another id")
-            _demand(len(label) == 92 and subject not in self.writers, "a writer that was there before")
+            self._demand_new(subject, label)
             self.writers[subject], self.writer_labels[subject] = public, label
-        else:
+        elif action == 4:
             _demand(subject in self.writers, "no writer to revoke")
             self.revoked.add(subject)
+        elif action == 5:
+            _demand(len(public) == 32 and subject == id16(public), "a custodian with another id")
+            self._demand_new(subject, label)
+            self.custodians[subject] = public
+        else:
+            _demand(subject in self.custodians, "no custodian to revoke")
+            self.revoked_custodians.add(subject)
+
+    def _demand_new(self, subject: bytes, label: bytes) -> None:
+        known = subject in self.writers or subject in self.custodians
+        _demand(len(label) == 92 and not known, "a signer that was there before")
 
 
 # --- format.md, 8 to 10: sessions, packs, index ---------------------------------------------------
@@ -775,6 +789,54 @@ def read_manifest(data: bytes) -> Point:
     return Point(
         digest(data), writer, sequence, previous, session, created, protected, frozenset(packs), body
     )
+
+
+# --- format.md, 20: checkpoints ---------------------------------------------------------------------
+
+_CHECKPOINT_SHAPE = row(
+    ID16, NUMBER, ID32, TIME, integer(0, NUMBERS[1]), ID32, many(row(ID16, NUMBER, ID32, ANY_BINARY))
+)
+
+
+class Attested(NamedTuple):
+    """What a checkpoint says of one point."""
+
+    writer: bytes
+    sequence: int
+    time: int
+    protected_until: int
+    point_id: bytes
+
+
+class Checkpoint(NamedTuple):
+    custodian: bytes
+    number: int
+    previous: bytes
+    created: int
+    keyring: tuple[int, bytes]
+    #: the last sequence and point id of every writer
+    ends: dict[bytes, tuple[int, bytes]]
+    points: list[Attested]
+
+
+def read_checkpoint(data: bytes) -> Checkpoint:
+    custodian, number, previous, created, record, head, chains = parse(CHECKPOINT, data, _CHECKPOINT_SHAPE)
+    _demand(number > 1 or previous == bytes(32), "a first checkpoint that follows another")
+    ends: dict[bytes, tuple[int, bytes]] = {}
+    points: list[Attested] = []
+    for writer, last, end, rows in chains:
+        _demand(not ends or writer > max(ends), "writers out of order")
+        _demand(len(rows) % 52 == 0, "rows that are cut short")
+        ends[writer] = (last, end)
+        before = 0
+        for found in struct.iter_unpack("<IQQ32s", rows):
+            sequence, time, protected, point_id = found
+            _demand(before < sequence <= last, "rows out of order")
+            _demand(max(time, protected) <= TIMES[1], "a time out of range")
+            _demand(sequence < last or point_id == end, "another end than the last row")
+            before = sequence
+            points.append(Attested(writer, *found))
+    return Checkpoint(custodian, number, previous, created, (record, head), ends, points)
 
 
 def read_body(body: bytes) -> Body:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import struct
 from pathlib import Path
@@ -19,6 +20,7 @@ from donjon.codec.seal import Sealer
 from donjon.codec.sign import SigningKey
 from donjon.core.errors import DonjonError, IntegrityFailure, KeyNotAvailable
 from donjon.format import names
+from donjon.format.checkpoint import Checkpoint
 from donjon.format.manifest import Manifest, open_body
 from donjon.format.objects import ObjectKind, pack_object, pad, parse_object
 from donjon.format.pack import (
@@ -54,11 +56,20 @@ def golden() -> Golden:
 
 
 @functools.cache
+def checkpoints() -> list[bytes]:
+    file = Path(__file__).parents[1] / "vectors" / "checkpoint.json"
+    rows = json.loads(file.read_text(encoding="ascii"))["objects"]
+    return [bytes.fromhex(row["object"]) for row in rows if row["name"].startswith("checkpoints/")]
+
+
+@functools.cache
 def opened() -> second_reader.Vault:
     return second_reader.Vault(golden().objects, second_reader.read_kit(golden().kits[0]))
 
 
 def under(folder: str) -> list[bytes]:
+    if folder == "checkpoints/":  # the golden vault is older than they are
+        return checkpoints()
     return [data for name, data in golden().objects.items() if name.startswith(folder)]
 
 
@@ -79,6 +90,7 @@ KINDS: list[tuple[ObjectKind, type[msgspec.Struct], str]] = [
     (ObjectKind.INDEX, IndexObject, "index/"),
     (ObjectKind.MANIFEST, Manifest, "manifests/"),
     (ObjectKind.SEAL, SealObject, "seals/"),
+    (ObjectKind.CHECKPOINT, Checkpoint, "checkpoints/"),
 ]
 EACH_KIND = pytest.mark.parametrize(("kind", "payload", "folder"), KINDS, ids=[k[0].name for k in KINDS])
 
@@ -102,6 +114,8 @@ def test_payloads(kind: ObjectKind, payload: type[msgspec.Struct], folder: str) 
             assert all(list(use.ordinals()) == sorted(set(use.ordinals())) for use in found.uses)
         elif isinstance(found, SessionObject):
             assert all(len(sealed) == 1168 for sealed in dict(found.seals).values())
+        elif isinstance(found, Checkpoint):
+            assert all(0 < row.sequence <= chain.last for chain in found.chains for row in chain.rows())
         elif isinstance(found, IndexObject):
             assert all(len(row.name) == 32 for row in pack_rows(found.packs, WHAT))
 

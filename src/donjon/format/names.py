@@ -9,6 +9,8 @@ SEALS = "seals/"
 PACKS = "packs/"
 INDEX = "index/"
 MANIFESTS = "manifests/"
+CHECKPOINTS = "checkpoints/"
+WITNESS = "witness/"
 
 
 def keyring(number: int) -> str:
@@ -40,3 +42,13 @@ def index(writer: bytes, session_number: int, part: int) -> str:
 def manifest(writer: bytes, sequence: int) -> str:
     """The manifest with this sequence number of a writer, counted from 1."""
     return f"{MANIFESTS}{writer.hex()}/{sequence:08d}"
+
+
+def checkpoint(number: int) -> str:
+    """The checkpoint with this number, counted from 1."""
+    return f"{CHECKPOINTS}{number:08d}"
+
+
+def witness(vault_id: bytes, number: int) -> str:
+    """Where a store that is not the vault itself keeps the checkpoint with this number."""
+    return f"{WITNESS}{vault_id.hex()}/{number:08d}"

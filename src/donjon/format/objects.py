@@ -35,6 +35,7 @@ class ObjectKind(enum.IntEnum):
     INDEX = 4
     MANIFEST = 5
     SEAL = 6
+    CHECKPOINT = 7
 
 
 #: No object is larger, so that whoever reads one can ask for this much and one byte more.
@@ -45,6 +46,7 @@ MAX_BYTES = {
     ObjectKind.INDEX: 256 << 20,
     ObjectKind.MANIFEST: 16 << 20,
     ObjectKind.SEAL: 4 << 10,
+    ObjectKind.CHECKPOINT: 16 << 20,
 }
 
 

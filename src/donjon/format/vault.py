@@ -92,14 +92,16 @@ class Action(enum.IntEnum):
     REMOVE_RECIPIENT = 2
     ADD_WRITER = 3
     REVOKE_WRITER = 4
+    ADD_CUSTODIAN = 5
+    REVOKE_CUSTODIAN = 6
 
 
 class KeyringRecord(msgspec.Struct, array_like=True, frozen=True):
-    """One change. ``subject`` is the 16-byte id of the recipient or writer that it is about.
+    """One change. ``subject`` is the 16-byte id of whom it is about.
 
     Adding a recipient: ``kind`` is "kit" or "passphrase", ``public`` its HPKE key, ``extra`` what its
-    kind needs, ``sealed_secret`` the vault secret sealed for it. Adding a writer: ``public`` is its
-    Ed25519 key. ``label`` is hidden with the vault secret.
+    kind needs, ``sealed_secret`` the vault secret sealed for it. Adding a writer or a custodian: ``public``
+    is its Ed25519 key. ``label`` is hidden with the vault secret.
     """
 
     number: int

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from donjon.codec.digest import digest, short_id
 from donjon.codec.hpke import OVERHEAD_BYTES
 from donjon.codec.hpke import PUBLIC_BYTES as HPKE_BYTES
@@ -26,6 +28,7 @@ MAX_LABEL_BYTES = 64
 MAX_RECIPIENTS = 256
 
 _KINDS = (KIT, PASSPHRASE)
+_ADDING = (Action.ADD_RECIPIENT, Action.ADD_WRITER, Action.ADD_CUSTODIAN)
 _SEALED_BYTES = KEY_BYTES + OVERHEAD_BYTES
 _HIDDEN_LABEL_BYTES = 12 + MAX_LABEL_BYTES + 16
 _MAX_EXTRA_BYTES = 1024
@@ -42,7 +45,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A certified writer. ``revoked_at`` is in Unix seconds, None while it may write."""
+    """A certified writer, or custodian. ``revoked_at`` is in Unix seconds, None while it may sign."""
 
     writer_id: bytes
     public: bytes
@@ -77,6 +80,7 @@ class Keyring:
     number: int = 0
     members: dict[bytes, Member] = field(default_factory=dict)
     writers: dict[bytes, Writer] = field(default_factory=dict)
+    custodians: dict[bytes, Writer] = field(default_factory=dict)
     _heads: list[bytes] = field(default_factory=list, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
 
@@ -138,15 +142,18 @@ class Keyring:
                     and subject not in self.members
                     and len(self.members) < MAX_RECIPIENTS
                 )
-            case Action.ADD_WRITER:  # a revocation is for ever
-                good = len(record.public) == SIGNER_BYTES and subject not in self.writers
+            case Action.ADD_WRITER | Action.ADD_CUSTODIAN:  # a revocation is for ever
+                known = subject in self.writers or subject in self.custodians
+                good = len(record.public) == SIGNER_BYTES and not known
             case Action.REMOVE_RECIPIENT:
                 good = subject in self.members and len(self.members) > 1
             case Action.REVOKE_WRITER:
                 good = subject in self.writers
+            case Action.REVOKE_CUSTODIAN:
+                good = subject in self.custodians
             case _:
                 good = False
-        if record.action in (Action.ADD_RECIPIENT, Action.ADD_WRITER):
+        if record.action in _ADDING:
             fits = recipient_id(record.public) == subject and len(record.label) == _HIDDEN_LABEL_BYTES
             good = good and fits
         if not good:
@@ -166,8 +173,11 @@ class Keyring:
             case Action.ADD_WRITER:
                 self.writers[subject] = Writer(subject, record.public, record.label, record.created_at)
             case Action.REVOKE_WRITER:  # the first one counts: a later one must not whitewash anything
-                if self.writers[subject].revoked_at is None:
-                    self.writers[subject] = replace(self.writers[subject], revoked_at=record.created_at)
+                _revoke(self.writers, record)
+            case Action.ADD_CUSTODIAN:
+                self.custodians[subject] = Writer(subject, record.public, record.label, record.created_at)
+            case Action.REVOKE_CUSTODIAN:
+                _revoke(self.custodians, record)
 
     def add(
         self,
@@ -207,6 +217,20 @@ class Keyring:
         except KeyError:
             msg = f"{what}: was made by {writer_id.hex()[:16]}, which no keyring record certifies"
             raise IntegrityFailure(msg) from None
+
+    def custodian(self, custodian_id: bytes, what: str) -> Writer:
+        """The custodian that signed ``what``. Raises ``IntegrityFailure`` if there was never such a one."""
+        try:
+            return self.custodians[custodian_id]
+        except KeyError:
+            msg = f"{what}: was signed by {custodian_id.hex()[:16]}, which no keyring record certifies"
+            hint = "It is forged, or the store hides the record that certifies this custodian."
+            raise IntegrityFailure(msg, hint=hint) from None
+
+
+def _revoke(signers: dict[bytes, Writer], record: KeyringRecord) -> None:
+    if signers[record.subject].revoked_at is None:
+        signers[record.subject] = replace(signers[record.subject], revoked_at=record.created_at)
 
 
 def check_label(label: str) -> None:
@@ -250,10 +274,18 @@ def writer_record(
     )
 
 
+def custodian_record(
+    public: bytes, label: str, secret: VaultSecret, created_at: int, number: int, previous: bytes
+) -> KeyringRecord:
+    """The record that certifies a custodian."""
+    record = writer_record(public, label, secret, created_at, number, previous)
+    return msgspec.structs.replace(record, action=Action.ADD_CUSTODIAN)
+
+
 def removal_record(
     action: Action, subject: bytes, created_at: int, number: int, previous: bytes
 ) -> KeyringRecord:
-    """The record that removes a recipient or revokes a writer."""
+    """The record that removes a recipient or revokes a writer or a custodian."""
     return KeyringRecord(number, previous, created_at, action, subject)
 
 
