@@ -13,10 +13,10 @@ from donjon.app.config import KnownVault
 from donjon.app.wiring import Workspace, local_folder, normal_url, open_store, open_vault_at
 from donjon.codec.sign import SigningKey
 from donjon.core.errors import KeyNotAvailable, PermissionMissing, Refused, UsageError
-from donjon.format.vault import VAULT_ID_BYTES, Action
+from donjon.format.vault import VAULT_ID_BYTES
 from donjon.keys.private import private_folder
 from donjon.repository.credential import WriterCredential
-from donjon.repository.keyring import Writer, check_label, removal_record, vault_id_of, writer_record
+from donjon.repository.keyring import vault_id_of, writer_record
 from donjon.repository.vault import Vault, check_empty, check_lock, create_vault
 from donjon.stores.base import ObjectStore
 
@@ -151,12 +151,13 @@ def _remove_empty(folder: Path, made: list[Path]) -> None:
 
 def certify(vault: Vault, root: SigningKey, name: str, url: str) -> WriterCredential:
     """A new writer: certified in the keyring, its credential in hand."""
-    credential = _new_credential(vault, name, url)
+    credential = new_writer_credential(vault, name, url)
     _certify(vault, root, credential)
     return credential
 
 
-def _new_credential(vault: Vault, name: str, url: str) -> WriterCredential:
+def new_writer_credential(vault: Vault, name: str, url: str) -> WriterCredential:
+    """A credential that no keyring record certifies yet."""
     return WriterCredential(
         vault_id=vault.vault_id,
         url=url,
@@ -195,30 +196,6 @@ def open_with_kit(workspace: Workspace) -> tuple[Vault, RecoveryKit, SigningKey]
     return vault, kit, kit.root
 
 
-def add_writer(workspace: Workspace, name: str, out: Path) -> WriterCredential:
-    """Certify a writer for another host, its credential in a file.
-
-    The file is there first: a writer that is certified without a credential would be of no use to anyone.
-    """
-    check_label(name)
-    if os.path.lexists(out):
-        msg = f"{out}: exists already"
-        raise Refused(msg, hint="Name a file that does not exist yet.")
-    vault, root = open_with_root(workspace)
-    if any(writer.revoked_at is None and label == name for writer, label in _labelled(vault)):
-        msg = f"there is a writer {name!r} already"
-        raise Refused(msg, hint="Choose another name, or revoke that one first.")
-    credential = _new_credential(vault, name, vault.store.url)
-    credential.write(out)
-    try:
-        _certify(vault, root, credential)
-    except BaseException:
-        out.unlink()
-        raise
-    workspace.home.keep_pin(vault.keyring)
-    return credential
-
-
 def enrol(workspace: Workspace, file: Path, name: str | None) -> KnownVault:
     """Install a writer credential on this host, and check that the vault knows it."""
     credential = WriterCredential.read(file)
@@ -253,55 +230,12 @@ def enrol(workspace: Workspace, file: Path, name: str | None) -> KnownVault:
     return known
 
 
-def writers(workspace: Workspace) -> list[tuple[Writer, str]]:
-    """All writers with their names, which are hidden from those without any key."""
-    vault = workspace.open()
-    show_labels(workspace, vault)
-    return _labelled(vault)
-
-
 def show_labels(workspace: Workspace, vault: Vault) -> None:
     """Use whatever key is at hand for the names in the keyring; without one they stay hidden."""
     if workspace.has_key:
         workspace.unlock(vault)
     elif (path := workspace.home.writer_path(vault.vault_id)).exists():
         vault.use_secret(WriterCredential.read(path).secret)
-
-
-def _labelled(vault: Vault) -> list[tuple[Writer, str]]:
-    return [
-        (writer, vault.secret.read_label(writer.label, "keyring") if vault.has_secret else "")
-        for writer in vault.keyring.writers.values()
-    ]
-
-
-def revoke_writer(workspace: Workspace, wanted: str) -> tuple[Writer, str]:
-    """Revoke the writer with this name or start of its id; what it put before stays.
-
-    Raises ``UsageError`` if none or several fit.
-    """
-    vault, root = open_with_root(workspace)
-    fitting = [
-        (writer, label)
-        for writer, label in _labelled(vault)
-        if label == wanted or (len(wanted) >= 4 and writer.writer_id.hex().startswith(wanted))
-    ]
-    active = [pair for pair in fitting if pair[0].revoked_at is None]
-    if len(active) != 1:
-        msg = f"{wanted!r} fits {len(active) or 'no'} writers that are not revoked"
-        raise UsageError(msg, hint="See `donjon writer list`, and give a name or the start of an id.")
-    writer, label = active[0]
-    now = vault.store.now()
-    vault.keyring.add(
-        vault.store,
-        root,
-        lambda number, previous: removal_record(
-            Action.REVOKE_WRITER, writer.writer_id, now, number, previous
-        ),
-        vault.lock_end(),
-    )
-    workspace.home.keep_pin(vault.keyring)
-    return vault.keyring.writers[writer.writer_id], label
 
 
 def _writer_path(workspace: Workspace, vault_id: bytes) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from donjon.app.config import Home, KnownVault, Settings
+from donjon.app.pins import watch_points
 from donjon.core.errors import (
     DonjonError,
     IntegrityFailure,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Asks a person for a passphrase; None where nobody can be asked.
 Ask = Callable[[str], str]
+#: Hears what a person should know at once.
+Tell = Callable[[str], None]
 
 
 def normal_url(url: str) -> str:
@@ -94,10 +97,11 @@ def open_vault_at(url: str, *, root_public: bytes | None = None) -> Vault:
 class Workspace:
     """What a command works with: the settings of the user and all that is opened by them."""
 
-    def __init__(self, settings: Settings, *, ask: Ask | None = None) -> None:
+    def __init__(self, settings: Settings, *, ask: Ask | None = None, tell: Tell | None = None) -> None:
         self.settings = settings
         self.home = Home(settings.home)
         self._ask = ask
+        self._tell = tell or (lambda _: None)
 
     def open(self) -> Vault:
         """The vault that is meant, without any key."""
@@ -112,6 +116,8 @@ class Workspace:
         self.home.check_pin(vault.keyring)
         if isinstance(chosen, KnownVault):
             self.home.keep_pin(vault.keyring)
+        known = isinstance(chosen, KnownVault)
+        watch_points(self.home.folder, vault, self._tell, keep=lambda: known or vault.has_secret)
         return vault
 
     def cache(self, vault: Vault) -> Cache:

@@ -8,7 +8,9 @@ import typer
 
 from donjon.cli import (
     backup,
+    checkpoint,
     completion,
+    custodian,
     diff,
     dump,
     enrol,
@@ -46,6 +48,10 @@ def application() -> Callable[..., object]:
     app.command("stats", epilog=stats.EPILOG)(stats.stats)
     app.add_typer(keys.app, name="keys")
     app.add_typer(writer.app, name="writer")
+    app.add_typer(custodian.app, name="custodian")
+    custody = typer.Typer(help="Keep watch over the vault without a key.", no_args_is_help=True)
+    custody.command("checkpoint", epilog=checkpoint.EPILOG)(checkpoint.checkpoint)
+    app.add_typer(custody, name="custody")
     app.command("enrol", epilog=enrol.EPILOG)(enrol.enrol)
     app.command("completion", epilog=completion.EPILOG)(completion.completion)
     return typer.main.get_command(app)

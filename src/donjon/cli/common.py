@@ -44,12 +44,16 @@ def workspace(
         kit=kit or settings.kit,
         passphrase_file=passphrase_file or settings.passphrase_file,
     )
-    return Workspace(settings, ask=_ask if sys.stdin.isatty() else None)
+    return Workspace(settings, ask=_ask if sys.stdin.isatty() else None, tell=_tell)
 
 
 def output(*, json: bool = False, quiet: bool = False, verbose: bool = False) -> Output:
     """How to print."""
     return Output(json=json, quiet=quiet, verbose=verbose)
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"donjon: {message}\n")
 
 
 def _ask(prompt: str) -> str:

@@ -26,10 +26,13 @@ Examples:
   donjon verify                      structure and signatures, without any key
   donjon verify --kit FILE           also the metadata of every point
   donjon verify --kit FILE --data 5  also 5 percent of all data, others each time
+  donjon verify --witness /media/usb/checkpoint
+      also whether all points that the custodian saw are still shown
 
 \b
 JSON: {"ok", "objects", "bytes", "points", "packs", "packs_read", "data_bytes",
-"problems": [{"kind", "object", "what", "affects", "remedy"}]}."""
+"problems": [{"kind", "object", "what", "affects", "remedy"}]}; kind is damaged,
+missing, unexpected, hidden, suspicious, omitted, rolled back, forked or reordered."""
 
 
 def verify(
@@ -39,11 +42,18 @@ def verify(
     data: Annotated[
         float, typer.Option("--data", metavar="PERCENT", min=0, max=100, help="Share of the data to read.")
     ] = 0,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option("--witness", metavar="URL|FILE", help="Compare with a checkpoint there; repeatable."),
+    ] = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> int:
     """Check the vault: that nothing is missing, damaged, replaced or forged.
+
+    What the storage shows is compared with what this host saw before, and with --witness with checkpoints
+    from elsewhere, so that it can neither hide points nor show an older state or another history.
 
     Without a key every object is checked but the insides of packs. With a key the tree of every point
     is read too, and with --data that share of all data: every byte is compared with its digest. What is
@@ -54,7 +64,7 @@ def verify(
     out = output(json=json, quiet=quiet, verbose=verbose)
     space = workspace(vault, kit, passphrase_file)
     with out.progress("Verifying") as progress:
-        report = verify_vault(space, data, progress)
+        report = verify_vault(space, data, progress, witness or ())
     result = {
         "ok": report.ok,
         "objects": report.structure.objects,

@@ -63,10 +63,10 @@ def add(
 
     The credential can add backups. It opens none and deletes none.
     """
-    from donjon.app.setup import add_writer
+    from donjon.app.signers import WRITER, add_signer
 
     out = output(json=json, quiet=quiet)
-    made = add_writer(workspace(vault, kit, passphrase_file), name, out_file)
+    made = add_signer(workspace(vault, kit, passphrase_file), WRITER, name, out_file)
     data = {
         "id": made.writer_id.hex(),
         "name": name,
@@ -87,16 +87,13 @@ def list_(
     json: JsonOption = False,
 ) -> int:
     """List the writers; needs no key, but shows their names only with one."""
-    from donjon.app.setup import writers
+    from donjon.app.signers import WRITER, list_signers
 
     out = output(json=json)
-    found = writers(workspace(vault, kit, passphrase_file))
+    found = list_signers(workspace(vault, kit, passphrase_file), WRITER)
     for writer, label in found:
-        state = f"revoked {iso(writer.revoked_at)}" if writer.revoked_at is not None else "may write"
-        out.line(
-            f"{writer.writer_id.hex()[:12]}  {iso(writer.created_at)}  {label or '(name hidden)'}  {state}"
-        )
-    out.result({"writers": [_data(writer, label) for writer, label in found]}, "")
+        out.line(signer_line(writer, label, "may write"))
+    out.result({"writers": [signer_data(writer, label) for writer, label in found]}, "")
     return 0
 
 
@@ -114,17 +111,24 @@ def revoke(
     What it put before stays and can be restored. What its key puts from now on is told apart by the time
     that the storage stamped on it.
     """
-    from donjon.app.setup import revoke_writer
+    from donjon.app.signers import WRITER, revoke_signer
 
     out = output(json=json, quiet=quiet)
-    gone, label = revoke_writer(workspace(vault, kit, passphrase_file), writer)
+    gone, label = revoke_signer(workspace(vault, kit, passphrase_file), WRITER, writer)
     text = f"""Revoked {label} ({gone.writer_id.hex()[:12]}); its backups stay and can be restored.
 Take its credential for the storage away too: this record alone does not stop a thief from putting objects."""
-    out.result(_data(gone, label), text)
+    out.result(signer_data(gone, label), text)
     return 0
 
 
-def _data(writer: Writer, label: str) -> dict[str, object]:
+def signer_line(writer: Writer, label: str, may: str) -> str:
+    """A writer or custodian, for people; ``may`` is what it may do while it is not revoked."""
+    state = f"revoked {iso(writer.revoked_at)}" if writer.revoked_at is not None else may
+    return f"{writer.writer_id.hex()[:12]}  {iso(writer.created_at)}  {label or '(name hidden)'}  {state}"
+
+
+def signer_data(writer: Writer, label: str) -> dict[str, object]:
+    """A writer or custodian in JSON."""
     return {
         "id": writer.writer_id.hex(),
         "name": label or None,

@@ -18,8 +18,10 @@ from donjon.format.manifest import Manifest, PackKey
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.session import SealObject
 from donjon.format.table import IndexObject, PackRow, pack_rows
+from donjon.repository.checkpoints import Signed, is_revoked, read_checkpoint
 from donjon.repository.fetch import fetch_object
-from donjon.repository.points import Point, read_manifest
+from donjon.repository.keyring import put_after_revocation
+from donjon.repository.points import Point, arrange, read_manifest
 from donjon.repository.rebuild import pack_digest, read_trailer
 from donjon.repository.vault import Vault
 from donjon.stores.base import ObjectInfo
@@ -32,7 +34,7 @@ BACK_UP_AGAIN = "Back up the affected workloads again with --read-all; look for 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong. ``kind`` is damaged, missing, unexpected, hidden or suspicious."""
+    """Something wrong: damaged, missing, unexpected, hidden or suspicious, or what ``witness`` finds."""
 
     kind: str
     object: str
@@ -50,6 +52,7 @@ class Structure:
     packs: dict[PackKey, ObjectInfo] = field(default_factory=dict)
     indexed: dict[PackKey, PackRow] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    checkpoints: list[Signed] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, name: str, what: str, remedy: str = "") -> None:
@@ -85,7 +88,10 @@ class _Check:
             names.PACKS: self._pack,
             names.INDEX: self._index,
             names.MANIFESTS: self._manifest,
+            names.CHECKPOINTS: self._checkpoint,
+            names.WITNESS: lambda _: None,  # checkpoints of other vaults, whose keys are not known here
         }
+        self._manifests: list[tuple[bytes, Manifest, int]] = []
 
     def run(self) -> Structure:
         for name, group in itertools.groupby(self._vault.store.list(), key=lambda info: info.name):
@@ -98,6 +104,7 @@ class _Check:
                 self._look_at(written[-1])
             self._covers(name, versions, len(written))
             self._progress.advance(items=1, current=name)
+        self._arrange()
         self._chains()
         for info, what in self._damaged_packs:
             self._note("damaged", info.name, what, BACK_UP_AGAIN)
@@ -182,13 +189,27 @@ class _Check:
     def _manifest(self, info: ObjectInfo) -> None:
         data = fetch_object(self._vault.store, info.name, ObjectKind.MANIFEST)
         manifest = read_manifest(self._vault, info.name, data)
-        self._found.points.append(Point(digest(data), info.name, manifest, info.stored_at))
-        writer = self._vault.keyring.writer(manifest.writer, info.name)
-        if writer.revoked_at is not None and info.stored_at > writer.revoked_at:
-            what = "was put after its writer was revoked, perhaps by a thief of its key"
-            self._note("suspicious", info.name, what, "Do not restore from it unless you know better.")
+        self._manifests.append((digest(data), manifest, info.stored_at))
+
+    def _checkpoint(self, info: ObjectInfo) -> None:
+        signed = read_checkpoint(self._vault, info)
+        self._found.checkpoints.insert(0, signed)
+        if is_revoked(self._vault, signed):
+            what = "was put after its custodian was revoked, perhaps by a thief of its key"
+            self._note("suspicious", info.name, what, "It does not count; sign a new checkpoint.")
 
     # -- how they hang together --------------------------------------------------------------------
+
+    def _arrange(self) -> None:
+        """The points in their order, and which of them came after their writer was revoked."""
+        trusted = (signed for signed in self._found.checkpoints if not is_revoked(self._vault, signed))
+        newest = next(trusted, None)
+        self._found.points = arrange(self._manifests, newest.times() if newest else {})
+        for point in self._found.points:
+            writer = self._vault.keyring.writer(point.manifest.writer, point.name)
+            if put_after_revocation(point.time, writer):
+                what = "was put after its writer was revoked, perhaps by a thief of its key"
+                self._note("suspicious", point.name, what, "Do not restore from it unless you know better.")
 
     def _chains(self) -> None:
         """Every manifest names the digest of the one before it, and no number is left out."""
@@ -199,11 +220,15 @@ class _Check:
             for sequence in range(1, max(points) + 1):
                 name = names.manifest(writer, sequence)
                 if sequence not in points:
-                    if name not in self._seen_names:
+                    if name not in self._seen_names and not self._came_meanwhile(name):
                         what = "is missing, though a later point of the same writer exists"
                         self._note("missing", name, what, "Look for it in another copy.")
                     continue
                 self._check_predecessor(points[sequence].manifest, points.get(sequence - 1), name)
+
+    def _came_meanwhile(self, name: str) -> bool:
+        """Whether an object was put while the listing had passed its name already."""
+        return any(not info.delete_marker for info in self._vault.store.list(name))
 
     def _check_predecessor(self, manifest: Manifest, before: Point | None, name: str) -> None:
         if manifest.sequence == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,6 +13,7 @@ from donjon.core.errors import IntegrityFailure, ObjectNotFound, PointNotFound, 
 from donjon.format import names
 from donjon.format.manifest import Manifest, PackSet, PointBody, open_body
 from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.repository.checkpoints import Signed, newest_trusted
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
 from donjon.stores.first_versions import first_of_each
@@ -22,14 +23,16 @@ from donjon.stores.first_versions import first_of_each
 class Point:
     """A committed recovery point.
 
-    ``time`` is when the store received it, in Unix seconds, never before the point that the same writer
-    made before it: the order of points does not depend on any clock.
+    ``store_time`` is when the store received it, in Unix seconds, never before the point that the same writer
+    made before it: the order of points does not depend on any clock of a client. ``time`` is the same, or
+    what a checkpoint says if that is earlier: then the store is a later copy.
     """
 
     point_id: bytes
     name: str
     manifest: Manifest
     time: int
+    store_time: int
 
     @cached_property
     def uses(self) -> PackSet:
@@ -65,8 +68,9 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
 
     A damaged manifest is added to ``damaged`` and left out; without that list it is raised.
     """
-    points: list[Point] = []
-    latest: dict[bytes, int] = {}
+    damaged_here: list[IntegrityFailure] = []
+    newest = _newest_checkpoint(vault, damaged_here)
+    found: list[tuple[bytes, Manifest, int]] = []
     for info in first_of_each(vault.store.list(names.MANIFESTS)):
         try:
             data = fetch_object(vault.store, info.name, ObjectKind.MANIFEST)
@@ -74,15 +78,39 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
         except ObjectNotFound:
             continue
         except IntegrityFailure as error:
-            if damaged is None:
-                raise
-            damaged.append(error)
+            damaged_here.append(error)
             continue
-        time = max(info.stored_at, latest.get(manifest.writer, 0))
-        latest[manifest.writer] = time
-        points.append(Point(digest(data), info.name, manifest, time))
-    points.sort(key=lambda point: (point.time, point.manifest.writer, point.manifest.sequence))
+        found.append((digest(data), manifest, info.stored_at))
+    points = arrange(found, newest.times() if newest else {})
+    damaged_here += vault.watch(points, newest)
+    if damaged is not None:
+        damaged += damaged_here
+    elif damaged_here:
+        raise damaged_here[0]
     return points
+
+
+def arrange(found: Iterable[tuple[bytes, Manifest, int]], times: Mapping[bytes, int]) -> list[Point]:
+    """Points by id, manifest and time of their store, put in order; ``times`` are those of a checkpoint."""
+    points = []
+    latest: dict[bytes, tuple[int, int]] = {}
+    for point_id, manifest, stored_at in sorted(found, key=lambda row: (row[1].writer, row[1].sequence)):
+        before = latest.get(manifest.writer, (0, 0))
+        store_time = max(stored_at, before[0])
+        time = max(min(stored_at, times.get(point_id, stored_at)), before[1])
+        latest[manifest.writer] = (store_time, time)
+        name = names.manifest(manifest.writer, manifest.sequence)
+        points.append(Point(point_id, name, manifest, time, store_time))
+    return sorted(points, key=lambda point: (point.time, point.manifest.writer, point.manifest.sequence))
+
+
+def _newest_checkpoint(vault: Vault, damaged: list[IntegrityFailure]) -> Signed | None:
+    """It tells when points came to the store that they were copied from."""
+    try:
+        return newest_trusted(vault)
+    except IntegrityFailure as error:
+        damaged.append(error)
+        return None
 
 
 def open_point(vault: Vault, point: Point) -> OpenPoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from donjon.codec.chunk import Sizes
 from donjon.codec.digest import digest
@@ -28,10 +29,23 @@ from donjon.repository.fetch import fetch_object
 from donjon.repository.keyring import Keyring, recipient_record
 from donjon.stores.base import LockEnforcement, ObjectStore
 
+if TYPE_CHECKING:
+    from donjon.repository.checkpoints import Signed
+    from donjon.repository.points import Point
+
 LONGEST_BACKUP_S = 2 * SECONDS_PER_DAY
 #: A writer relies on a pack only if its lock outlasts the longest backup by this much.
 LOCK_MARGIN_S = SECONDS_PER_DAY
 SHORTEST_LOCK_S = 7 * SECONDS_PER_DAY
+
+
+#: See ``Vault.watch``; the checkpoint is None if the vault has none that counts.
+Watch = Callable[["Sequence[Point]", "Signed | None"], list[IntegrityFailure]]
+
+
+def nothing_seen(points: Sequence[Point], newest: Signed | None) -> list[IntegrityFailure]:
+    """The ``Watch`` of a client that remembers nothing."""
+    return []
 
 
 class Vault:
@@ -43,6 +57,9 @@ class Vault:
         self.keyring = keyring
         self.openers: list[Opener] = []
         self.is_finished = True
+        #: Told of all points and the newest checkpoint when they are listed; gives what contradicts
+        #: what this client saw before.
+        self.watch: Watch = nothing_seen
         self._secret: VaultSecret | None = None
         self._session_keys: dict[tuple[bytes, int], bytes] = {}
 
