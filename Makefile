@@ -28,12 +28,14 @@ $(STAMP): requirements.lock pyproject.toml tools/venv.sh
 demo: $(STAMP) ## back up, lose and recover real files, for all to see
 	@$(RUN)/python -m tools.demo $(ARGS)
 
-test: $(STAMP) ## run all tests, after installing the Debian packages that they use
+test: $(STAMP) ## run all tests, after installing what they use of Debian and npm
 	@tools/debian-packages.sh $(DEBIAN_PACKAGES)
+	@tools/azurite.sh
 	@$(RUN)/python -m pytest $(ARGS)
 
 coverage: $(STAMP) ## run all tests and tell which lines they never reach
 	@tools/debian-packages.sh $(DEBIAN_PACKAGES)
+	@tools/azurite.sh
 	@$(RUN)/coverage erase
 	@$(RUN)/coverage run -m pytest $(ARGS)
 	@$(RUN)/coverage combine --quiet
@@ -62,6 +64,6 @@ lock: ## write requirements.lock anew; ARGS=--upgrade takes newer versions
 
 clean: ## remove what the targets made, bench corpora and .venv included
 	@if command -v chattr >/dev/null && [ -d .bench ]; then chattr -R -f -i .bench || true; fi
-	rm -rf $(VENV) .bench .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) node_modules .bench .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf .coverage .coverage.* htmlcov build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

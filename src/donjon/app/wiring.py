@@ -36,6 +36,11 @@ Ask = Callable[[str], str]
 #: Hears what a person should know at once.
 Tell = Callable[[str], None]
 
+_ADDRESSES = (
+    "file:///path, sftp://user@host/path, s3://bucket/prefix, azure://account/container/prefix or"
+    " gs://bucket/prefix"
+)
+
 
 def normal_url(url: str) -> str:
     """The address with its scheme; a bare path becomes ``file://`` with an absolute path."""
@@ -63,13 +68,27 @@ def open_store(url: str, *, create: bool = False) -> ObjectStore:
         from donjon.stores.sftp import SftpStore
 
         return RetryingStore(SftpStore.create(url) if create else SftpStore(url))
-    if parts.scheme == "s3":
+    if parts.scheme in {"azure", "gs", "s3"}:
         from donjon.stores.first_versions import FirstVersions
-        from donjon.stores.s3 import S3Store
 
-        return RetryingStore(FirstVersions(S3Store(url)))
+        return RetryingStore(FirstVersions(_bucket(url, parts.scheme)))
     msg = f"{url}: Donjon has no store for {parts.scheme}:// yet"
-    raise UsageError(msg, hint="Use file:///path, sftp://user@host/path or s3://bucket/prefix.")
+    raise UsageError(msg, hint=f"Use {_ADDRESSES}.")
+
+
+def _bucket(url: str, scheme: str) -> ObjectStore:
+    """The store in a bucket or container of a cloud."""
+    if scheme == "azure":
+        from donjon.stores.azure_blob import AzureBlobStore
+
+        return AzureBlobStore(url)
+    if scheme == "gs":
+        from donjon.stores.gcs import GcsStore
+
+        return GcsStore(url)
+    from donjon.stores.s3 import S3Store
+
+    return S3Store(url)
 
 
 def local_folder(url: str) -> Path | None:

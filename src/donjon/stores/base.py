@@ -56,6 +56,14 @@ class ObjectInfo:
     delete_marker: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BucketFault:
+    """Why a bucket or container must not hold a vault as it is, and the command that mends it."""
+
+    fault: str
+    fix: str
+
+
 class ObjectStore(ABC):
     """A flat set of immutable objects. All methods may be called from many threads."""
 
