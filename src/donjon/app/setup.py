@@ -63,6 +63,7 @@ def init(workspace: Workspace, request: InitRequest, now: int) -> NewVault:
     _check_kit_place(request.kit, url)
     with ExitStack() as undo:
         store = _empty_store(url, undo)
+        _check_bucket(store, request.lock_s)
         check_lock(store, request.lock_s)
         kit = RecoveryKit.generate(
             vault_id=bytes(VAULT_ID_BYTES), vault_name=name, vault_url=url, created_at=now, with_root=True
@@ -119,6 +120,13 @@ def _empty_store(url: str, undo: ExitStack) -> ObjectStore:
     store = open_store(url, create=True)
     check_empty(store)
     return store
+
+
+def _check_bucket(store: ObjectStore, lock_s: int) -> None:
+    """Raises ``Refused`` for a bucket or container that would not keep what a vault promises."""
+    if faults := store.check_bucket(lock_s):
+        msg = f"{store.url}: cannot hold a vault as it is: {'; '.join(fault.fault for fault in faults)}"
+        raise Refused(msg, hint=" ".join(fault.fix for fault in faults))
 
 
 def _check_folder(folder: Path) -> None:

@@ -126,6 +126,10 @@ class _Check:
                 state = "was hidden by a delete marker, and then put again"
             remedy = "Delete that version of it, which removes the marker, and find out who may delete there."
             self._note("hidden", name, f"{state} (version {info.version})", remedy)
+        if not any(info.is_latest for info in versions):  # Azure and Google Cloud have no delete markers
+            what = "is hidden from other programs, for somebody deleted it; it was read all the same"
+            remedy = "Make this version the current one again, and find out who may delete there."
+            self._note("hidden", name, what, remedy)
         if written > 1:
             newest = next(info.version for info in versions if not info.delete_marker)
             what = f"was replaced {written - 1} times, last by {newest}; the oldest version was read"

@@ -58,10 +58,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class BucketFault:
-    """Why a bucket or container must not hold a vault as it is, and the command that mends it."""
+    """Why a bucket or container must not hold a vault as it is (half a sentence), and what mends it."""
 
     fault: str
-    fix: str
+    fix: str  #: a sentence with the exact command
 
 
 class ObjectStore(ABC):
@@ -141,6 +141,13 @@ class ObjectStore(ABC):
 
         Raises ``ObjectLocked`` while the lock holds, ``ObjectNotFound``.
         """
+
+    def check_bucket(self, lock_s: int) -> tuple[BucketFault, ...]:
+        """What must change before a vault can be made here, as far as the store has settings of its own.
+
+        ``lock_s`` is the length of the vault's locks in seconds, 0 for none. Raises ``PermissionMissing``.
+        """
+        return ()
 
     def close(self) -> None:
         """Give back connections and descriptors. Calling it twice is harmless."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from donjon.stores.base import Buffer, LockEnforcement, ObjectInfo, ObjectStore
+from donjon.stores.base import BucketFault, Buffer, LockEnforcement, ObjectInfo, ObjectStore
 
 T = TypeVar("T")
 
@@ -59,6 +59,10 @@ class StoreWrapper(ObjectStore):
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """See the port."""
         self._around("delete_expired", name, lambda: self.inner.delete_expired(name, version=version))
+
+    def check_bucket(self, lock_s: int) -> tuple[BucketFault, ...]:
+        """See the port."""
+        return self._around("check_bucket", "", lambda: self.inner.check_bucket(lock_s))
 
     def close(self) -> None:
         """Close the inner store."""

@@ -87,7 +87,7 @@ class GcsFront(Front):
         self._need("storage.buckets.create")
         resource = json.loads(request.body)
         # GS/using-object-lock: object retention is asked for when the bucket is made, and stays.
-        retention = request.query.get("enableObjectRetention", "").lower() == "true"
+        retention = _flag(request, "enableObjectRetention")
         if retention:
             self._need("storage.buckets.enableObjectRetention")
         name = json.dumps({"name": resource["name"]}).encode()
@@ -234,7 +234,7 @@ class GcsFront(Front):
         rows = [
             version
             for version in self._bucket(bucket).versions.all(request.query.get("prefix", ""))
-            if version.current or request.query.get("versions") == "true"
+            if version.current or _flag(request, "versions")
         ]
         start = int(request.query.get("pageToken") or 0)
         end = start + min(int(request.query.get("maxResults") or _PAGE), _PAGE)
@@ -251,7 +251,7 @@ class GcsFront(Front):
         version, change = self._version(request, bucket, name), json.loads(request.body)
         if "retention" in change:
             self._need("storage.objects.setRetention")
-            override = request.query.get("overrideUnlockedRetention", "").lower() == "true"
+            override = _flag(request, "overrideUnlockedRetention")
             if override:
                 self._need("storage.objects.overrideUnlockedRetention")
             self._change_retention(self._bucket(bucket), version, change, override=override)
@@ -348,6 +348,11 @@ class GcsFront(Front):
             told["retention"] = {"mode": version.mode, "retainUntilTime": _time(version.retain_until)}
             told["retentionExpirationTime"] = _time(version.retain_until)
         return told
+
+
+def _flag(request: Request, name: str) -> bool:
+    """Google's client writes flags as Python does."""
+    return request.query.get(name, "").lower() == "true"
 
 
 def _related(request: Request) -> tuple[dict[str, Any], bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from donjon.core.errors import DonjonError, PermissionMissing, StoreError, StoreUnavailable
 from donjon.stores.base import already_exists, not_found
@@ -92,5 +92,8 @@ def _translated_answer(
 
 def error_code(error: HttpResponseError) -> str:
     """Azure's own name for a refusal, such as ``BlobImmutableDueToPolicy``."""
-    code = getattr(error, "error_code", None) or ""
-    return str(getattr(code, "value", code))
+    code = getattr(error, "error_code", None)
+    response: Any = error.response
+    if code is None and response is not None:  # some calls of the SDK do not look for it
+        code = response.headers.get("x-ms-error-code")
+    return str(getattr(code, "value", code or ""))

@@ -226,24 +226,17 @@ class AzureBlobStore(ObjectStore):
         """
         with self._translating("check_bucket", ""):
             properties = self._container().get_container_properties()
-        where = f"--account-name {self._account} --name {self._container_name}"
+        account, name = self._account, self._container_name
         faults = []
         if lock_s and not properties.immutable_storage_with_versioning_enabled:
-            faults.append(
-                BucketFault(
-                    "version-level immutability is off, so nothing can be locked",
-                    f"az storage container-rm migrate-vlw --storage-account {self._account}"
-                    f" --name {self._container_name} (after `az storage account blob-service-properties"
-                    f" update --account-name {self._account} --enable-versioning true`)",
-                )
-            )
+            fault = "version-level immutability is off, so nothing can be locked"
+            versioning = "az storage account blob-service-properties update --enable-versioning true"
+            fix = f"Run `{versioning} --account-name {account}` and then `az storage container-rm migrate-vlw"
+            faults.append(BucketFault(fault, f"{fix} --storage-account {account} --name {name}`."))
         if properties.public_access:
-            faults.append(
-                BucketFault(
-                    f"the public may read it ({properties.public_access})",
-                    f"az storage container set-permission {where} --public-access off",
-                )
-            )
+            fault = f"the public may read it (access level {properties.public_access})"
+            fix = f"Run `az storage container set-permission --account-name {account} --name {name}"
+            faults.append(BucketFault(fault, f"{fix} --public-access off`."))
         return tuple(faults)
 
     def close(self) -> None:

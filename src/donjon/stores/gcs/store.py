@@ -201,29 +201,20 @@ class GcsStore(ObjectStore):
         ``lock_s`` is the length of the vault's locks, 0 for none. Raises ``PermissionMissing``.
         """
         bucket, name = self._load_bucket(), self._bucket_name
+        update = f"gcloud storage buckets update gs://{name}"
         faults = []
         if lock_s and bucket.object_retention_mode != "Enabled":
+            fault = "object retention is off, so nothing can be locked"
+            fix = f"Run `gcloud storage buckets create gs://NEW-{name} --enable-per-object-retention` (for a"
             faults.append(
-                BucketFault(
-                    "object retention is off, so nothing can be locked",
-                    f"gcloud storage buckets create gs://NEW-{name} --enable-per-object-retention"
-                    " (Google offers this for existing buckets in its console only)",
-                )
+                BucketFault(fault, f"{fix} bucket that exists, Google offers it in its console only).")
             )
         if not bucket.versioning_enabled:
-            faults.append(
-                BucketFault(
-                    "versioning is off, so what is deleted or overwritten after its lock is gone at once",
-                    f"gcloud storage buckets update gs://{name} --versioning",
-                )
-            )
+            fault = "versioning is off, so what is deleted or replaced after its lock is gone at once"
+            faults.append(BucketFault(fault, f"Run `{update} --versioning`."))
         if bucket.iam_configuration.public_access_prevention != "enforced":
-            faults.append(
-                BucketFault(
-                    "public access is not prevented",
-                    f"gcloud storage buckets update gs://{name} --public-access-prevention",
-                )
-            )
+            fault = "public access is not prevented"
+            faults.append(BucketFault(fault, f"Run `{update} --public-access-prevention`."))
         return tuple(faults)
 
     def close(self) -> None:
