@@ -21,6 +21,7 @@ from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault, nothing_seen
 from donjon.repository.witness import FORKED, ROLLED_BACK, judge
 from donjon.stores.base import LockEnforcement, ObjectStore
+from donjon.stores.first_versions import first_of_each
 
 _LIMIT = MAX_BYTES[ObjectKind.CHECKPOINT]
 #: Who fills a witness with rubbish must not keep the good one from being found, nor make us read all day.
@@ -151,7 +152,7 @@ def _candidates(vault: Vault, place: str) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
     with open_store(place) as store:
         for folder in (f"{names.WITNESS}{vault.vault_id.hex()}/", names.CHECKPOINTS):
-            listed = [i.name for i in store.list(folder) if i.is_latest and not i.delete_marker]
+            listed = [info.name for info in first_of_each(store.list(folder))]
             for name in reversed(listed[-_TRIED:]):
                 try:
                     found.append((f"{store.url}: {name}", fetch_object(store, name, ObjectKind.CHECKPOINT)))
