@@ -379,7 +379,7 @@ def test_each_fault_of_a_google_bucket_comes_with_its_command(google: Cloud) -> 
     for fix, option in zip(
         fixes, ["--enable-per-object-retention", "--versioning", "--public-access-prevention"], strict=True
     ):
-        assert f"{option}`" in fix
+        assert fix.endswith(option)
     assert len(store.check_bucket(0)) == 2
     with pytest.raises(LocksUnsupported):
         store.put("one", b"", retain_until=store.now() + DAY)
@@ -390,8 +390,8 @@ def test_each_fault_of_an_azure_container_comes_with_its_command(microsoft: Clou
     container = new_container(front, locks=False, public="blob")
     store = _beside(microsoft, container)
     first, second = store.check_bucket(30 * DAY)
-    assert f"migrate-vlw --storage-account {ACCOUNT} --name {container}`" in first.fix
-    assert "--public-access off`" in second.fix
+    assert f"migrate-vlw --storage-account {ACCOUNT} --name {container}" in first.fix
+    assert "--public-access off" in second.fix
     with pytest.raises(LocksUnsupported):
         store.put("one", b"", retain_until=store.now() + DAY)
 

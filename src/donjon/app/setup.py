@@ -126,7 +126,7 @@ def _check_bucket(store: ObjectStore, lock_s: int) -> None:
     """Raises ``Refused`` for a bucket or container that would not keep what a vault promises."""
     if faults := store.check_bucket(lock_s):
         msg = f"{store.url}: cannot hold a vault as it is: {'; '.join(fault.fault for fault in faults)}"
-        raise Refused(msg, hint=" ".join(fault.fix for fault in faults))
+        raise Refused(msg, hint=f"Run: {' && '.join(fault.fix for fault in faults)}")
 
 
 def _check_folder(folder: Path) -> None:

@@ -58,10 +58,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class BucketFault:
-    """Why a bucket or container must not hold a vault as it is (half a sentence), and what mends it."""
+    """Why a bucket or container must not hold a vault as it is, and the command that mends it."""
 
     fault: str
-    fix: str  #: a sentence with the exact command
+    fix: str
 
 
 class ObjectStore(ABC):

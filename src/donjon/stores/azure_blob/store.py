@@ -231,12 +231,12 @@ class AzureBlobStore(ObjectStore):
         if lock_s and not properties.immutable_storage_with_versioning_enabled:
             fault = "version-level immutability is off, so nothing can be locked"
             versioning = "az storage account blob-service-properties update --enable-versioning true"
-            fix = f"Run `{versioning} --account-name {account}` and then `az storage container-rm migrate-vlw"
-            faults.append(BucketFault(fault, f"{fix} --storage-account {account} --name {name}`."))
+            migrate = f"az storage container-rm migrate-vlw --storage-account {account} --name {name}"
+            faults.append(BucketFault(fault, f"{versioning} --account-name {account} && {migrate}"))
         if properties.public_access:
             fault = f"the public may read it (access level {properties.public_access})"
-            fix = f"Run `az storage container set-permission --account-name {account} --name {name}"
-            faults.append(BucketFault(fault, f"{fix} --public-access off`."))
+            fix = f"az storage container set-permission --account-name {account} --name {name}"
+            faults.append(BucketFault(fault, f"{fix} --public-access off"))
         return tuple(faults)
 
     def close(self) -> None:

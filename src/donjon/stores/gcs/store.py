@@ -204,17 +204,18 @@ class GcsStore(ObjectStore):
         update = f"gcloud storage buckets update gs://{name}"
         faults = []
         if lock_s and bucket.object_retention_mode != "Enabled":
-            fault = "object retention is off, so nothing can be locked"
-            fix = f"Run `gcloud storage buckets create gs://NEW-{name} --enable-per-object-retention` (for a"
-            faults.append(
-                BucketFault(fault, f"{fix} bucket that exists, Google offers it in its console only).")
+            fault = (
+                "object retention is off, so nothing can be locked, and gcloud sets it for new buckets only"
             )
+            fix = f"gcloud storage buckets create gs://NEW-{name} --enable-per-object-retention"
+            faults.append(BucketFault(fault, fix))
         if not bucket.versioning_enabled:
             fault = "versioning is off, so what is deleted or replaced after its lock is gone at once"
-            faults.append(BucketFault(fault, f"Run `{update} --versioning`."))
+            faults.append(BucketFault(fault, f"{update} --versioning"))
         if bucket.iam_configuration.public_access_prevention != "enforced":
-            fault = "public access is not prevented"
-            faults.append(BucketFault(fault, f"Run `{update} --public-access-prevention`."))
+            faults.append(
+                BucketFault("public access is not prevented", f"{update} --public-access-prevention")
+            )
         return tuple(faults)
 
     def close(self) -> None:
