@@ -5,6 +5,7 @@ The refusals are those of our fronts, which obey the providers' documentation; s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -418,6 +419,22 @@ def test_a_cloud_that_cannot_be_reached_may_be_later(monkeypatch: pytest.MonkeyP
             assert isinstance(retrying, RetryingStore)
             with pytest.raises(StoreUnavailable, match="cannot be reached"):
                 retrying.inner.put("one", b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "module", "extra"),
+    [
+        ("gs://bucket", "google.cloud.storage", "gcp"),
+        ("azure://account/container", "azure.storage.blob", "azure"),
+    ],
+)
+def test_a_missing_sdk_is_told_with_its_extra(
+    url: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError) as caught:
+        open_store(url)
+    assert f"donjon[{extra}]" in caught.value.hint
 
 
 @pytest.mark.parametrize("url", ["gs://", "gs:///a", "gs://bucket?x=1", "s3://bucket"])

@@ -73,6 +73,7 @@ class AzureBlobStore(ObjectStore):
         if parts.scheme != "azure" or not parts.netloc or not container or parts.query or parts.fragment:
             msg = f"{url}: is no address of a container of Azure Blob Storage"
             raise UsageError(msg, hint="Write azure://account/container/prefix.")
+        _need_sdk()
         self.url = url.rstrip("/")
         self._account = parts.netloc
         self._container_name = container
@@ -378,3 +379,12 @@ def _beyond_the_end_is_nothing() -> Iterator[None]:
     except HttpResponseError as error:
         if error.status_code != 416:
             raise
+
+
+def _need_sdk() -> None:
+    """Raises ``UsageError`` without the packages of the extra."""
+    try:
+        import azure.storage.blob  # noqa: F401  (only to see whether it is there)
+    except ImportError as error:
+        msg = "Azure Blob Storage needs packages that are not installed"
+        raise UsageError(msg, hint="Run: pip install 'donjon[azure]'") from error

@@ -64,6 +64,7 @@ class GcsStore(ObjectStore):
         if parts.scheme != "gs" or not parts.netloc or parts.query or parts.fragment:
             msg = f"{url}: is no address of a bucket of Google Cloud Storage"
             raise UsageError(msg, hint="Write gs://bucket/prefix.")
+        _need_sdk()
         self.url = url.rstrip("/")
         self._bucket_name = parts.netloc
         self._prefix = f"{path}/" if (path := parts.path.strip("/")) else ""
@@ -348,3 +349,12 @@ def _lock_end(blob: Any) -> int | None:
     # Of a lock on the object and one on the bucket the later end holds, and this field says which.
     end = blob.retention_expiration_time or blob.retention.retain_until_time
     return None if end is None else int(end.timestamp())
+
+
+def _need_sdk() -> None:
+    """Raises ``UsageError`` without the packages of the extra."""
+    try:
+        import google.cloud.storage  # noqa: F401  (only to see whether it is there)
+    except ImportError as error:
+        msg = "Google Cloud Storage needs packages that are not installed"
+        raise UsageError(msg, hint="Run: pip install 'donjon[gcp]'") from error
