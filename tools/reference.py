@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "[the platform's folder for configuration, on Linux `~/.config/donjon`].",
     "DONJON_VAULT": "Which vault, as `--vault`.",
     "DONJON_KIT": "The recovery kit, as `--kit`.",
+    "DONJON_CUSTODIAN": "The custodian's credential, as `--credential`.",
     "DONJON_PASSPHRASE_FILE": "File with the passphrase, as `--passphrase-file`.",
     "DONJON_SFTP_IDENTITY": "The private SSH key for `sftp://` vaults [the agent's and those of `~/.ssh`].",
     "DONJON_DEBUG": "If set to anything, errors come with a traceback.",

@@ -106,7 +106,7 @@ def test_another_vault_can_be_the_witness(
     sign = ("custody", "checkpoint", "--credential", credential, "--to", other.vault)
     host.json(*sign)
     host.json(*sign)
-    assert len(list((other.vault / "witness").rglob("0*"))) == 2
+    assert len(list((other.vault / "witness").glob("*/*"))) == 2
     assert host.json("verify", "--witness", other.vault)["ok"]
     assert other.json("verify")["ok"]
 
