@@ -8,21 +8,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import corpora, report, tools
+from bench import buckets, corpora, keys, report, s3_report, tools, volumes
 from bench.corpora import Corpus
-from bench.measure import CommandError, count, measure, remove, run, warm
-from bench.results import PHASES, VERSION, Result, Results
+from bench.measure import Command, CommandError, count, measure, remove, run, warm
+from bench.observed import calls, observed
+from bench.results import DISK, PHASES, S3, STORES, VERSION, Result, Results
 from bench.rivals import RivalError
-from bench.tools import Place, Tool
+from bench.servers import running
+from bench.tools import Donjon, Place, Tool
 
 _ROOT = Path(__file__).resolve().parent.parent
 _VERSION_ROUNDS = 5
 #: What one failing tool may raise; the others are measured all the same.
-_FAILURES = (CommandError, FileNotFoundError, subprocess.SubprocessError)
+_FAILURES = (CommandError, OSError, RuntimeError, subprocess.SubprocessError)
 
 
 def arguments() -> argparse.Namespace:
@@ -35,12 +38,22 @@ def arguments() -> argparse.Namespace:
         "--corpus", choices=corpora.NAMES, nargs="+", help="corpora to use (default: big small)"
     )
     parser.add_argument("--times", type=int, choices=(1, 10), default=1, help="10: ten times the files, too")
+    parser.add_argument(
+        "--store", choices=STORES, default=DISK, help="s3: repositories in a real S3 server on this machine"
+    )
     parser.add_argument("--rounds", type=int, default=1, help="measure so often and take the medians")
     parser.add_argument(
         "--prepare", action="store_true", help="make the corpora and get the tools, measure nothing"
     )
     parser.add_argument(
         "--report", action="store_true", help="write docs/benchmarks.md anew, measure nothing"
+    )
+    parser.add_argument(
+        "--keys", action="store_true", help="measure what key services cost, and nothing else"
+    )
+    parser.add_argument("--volumes", action="store_true", help="measure volumes, and nothing else")
+    parser.add_argument(
+        "--buckets", action="store_true", help="measure a bucket of small objects beside rclone, alone"
     )
     return parser.parse_args()
 
@@ -52,17 +65,13 @@ def make_corpus(work: Path, name: str) -> Corpus:
     return corpora.make(work, name)
 
 
-def stored_bytes(folder: Path) -> int:
-    """The sizes of all files of a repository."""
-    return count(folder)[1]
-
-
 class Bench:
     """One run of the harness over tools and corpora."""
 
-    def __init__(self, work: Path, results: Results) -> None:
+    def __init__(self, work: Path, results: Results, store: str) -> None:
         self._work = work
         self._results = results
+        self.store = store
         self._run = datetime.now(UTC).isoformat(timespec="seconds")
         self._numbers = itertools.count(1)
 
@@ -101,30 +110,47 @@ class Bench:
         """Measure all steps of one tool on one corpus, in one round."""
         place = self._place(tool, corpus.name)
         try:
-            run(tool.prepare(place))
             # Kept only when all steps went well: half a round would mix with an older one.
-            self._results.add(list(self._steps(tool, corpus, place)))
+            if self.store == S3:
+                with running(place.repository) as server:
+                    self._results.add(self._in_bucket(tool, corpus, replace(place, server=server)))
+            else:
+                run(tool.prepare(place))
+                self._results.add(list(self._steps(tool, corpus, place, PHASES)))
         finally:
             remove(place.folder)
 
-    def _steps(self, tool: Tool, corpus: Corpus, place: Place) -> Iterator[Result]:
+    def _in_bucket(self, tool: Tool, corpus: Corpus, place: Place) -> list[Result]:
+        run(tool.prepare(place))
+        results = list(self._steps(tool, corpus, place, s3_report.PHASES))
+        if not isinstance(tool, Donjon):
+            return results
+        # Once more, not timed, into another bucket: Donjon itself counts.
+        again = replace(self._place(tool, corpus.name, "observed"), server=place.server, bucket="observed")
+        run(tool.prepare(again))
+        report = again.folder / "calls.json"
+        counted = []
+        for result in results:
+            run(observed(_command(tool, again, result.phase), report))
+            counted.append(replace(result, calls=calls(report)))
+        return counted
+
+    def _steps(self, tool: Tool, corpus: Corpus, place: Place, phases: Sequence[str]) -> Iterator[Result]:
         version = tool.version(place)
-        for phase in PHASES:
+        for phase in phases:
             warm(place.corpus if phase in ("backup", "unchanged") else place.repository)
-            command = {
-                "backup": tool.backup,
-                "unchanged": tool.backup,
-                "restore": tool.restore,
-                "verify": tool.verify,
-            }[phase](place)
+            command = _command(tool, place, phase)
+            before = place.requests
             load = os.getloadavg()[0]
             taken = measure(command, self._work / "logs" / f"{tool.name}-{corpus.name}-{phase}.log")
-            stored = stored_bytes(place.repository)
+            after, stored = place.requests, place.stored_bytes
+            requests = None if after is None or before is None else after - before
             if phase == "restore":
                 self._check(tool, corpus, place)
             print(
                 f"{tool.name:7} {corpus.name:6} {phase:10} {taken.wall_s:8.2f} s {taken.cpu_s:8.2f} cpu-s"
-                f" {taken.peak_bytes / 1e6:6.0f} MB peak {stored / 1e6:7.0f} MB stored   load {load:.1f}",
+                f" {taken.peak_bytes / 1e6:6.0f} MB peak {stored / 1e6:7.0f} MB stored   load {load:.1f}"
+                + (f"   {requests} requests" if requests is not None else ""),
                 flush=True,
             )
             yield Result(
@@ -138,6 +164,8 @@ class Bench:
                 taken.cpu_s,
                 taken.peak_bytes,
                 stored,
+                self.store,
+                requests,
             )
 
     @staticmethod
@@ -149,10 +177,10 @@ class Bench:
                 f"{tool.name} restored {files} files with {total} bytes of {corpus.files} with {corpus.bytes}"
             )
 
-    def _place(self, tool: Tool, corpus: str) -> Place:
+    def _place(self, tool: Tool, corpus: str, inside: str = "") -> Place:
         number = next(self._numbers)
         place = Place(
-            self._work / "runs" / tool.name,
+            self._work / "runs" / tool.name / inside,
             self._work / "corpora" / corpus,
             self._work / "restored" / str(number),
         )
@@ -160,6 +188,16 @@ class Bench:
         for folder in (place.home, place.restored, self._work / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         return place
+
+
+def _command(tool: Tool, place: Place, phase: str) -> Command:
+    methods = {
+        "backup": tool.backup,
+        "unchanged": tool.backup,
+        "restore": tool.restore,
+        "verify": tool.verify,
+    }
+    return methods[phase](place)
 
 
 def ready_tools(names: list[str], folder: Path) -> list[Tool]:
@@ -177,7 +215,13 @@ def ready_tools(names: list[str], folder: Path) -> list[Tool]:
 def main() -> int:
     """Make, get, measure, write. The exit code is 1 when a step of a tool failed."""
     options = arguments()
+    if options.keys:
+        return keys.main()
+    if options.volumes:
+        return volumes.main(options.rounds)
     work = Path(os.environ.get("DONJON_BENCH_DIR", _ROOT / ".bench")).resolve()
+    if options.buckets:
+        return buckets.main(work)
     names = list(options.corpus or ("big", "small"))
     if options.times > 1 and "many" not in names:
         names.append("many")
@@ -185,9 +229,10 @@ def main() -> int:
     failed = False
     if not options.report:
         chosen = [make_corpus(work / "corpora", name) for name in names]
-        found = ready_tools(options.only, work / "tools")
+        usable = tools.S3_NAMES if options.store == S3 else tools.NAMES
+        found = ready_tools([name for name in options.only if name in usable], work / "tools")
         if not options.prepare:
-            bench = Bench(work, results)
+            bench = Bench(work, results, options.store)
             try:
                 failed = not measure_all(bench, found, chosen, options.rounds)
             finally:
@@ -202,7 +247,7 @@ def main() -> int:
 def measure_all(bench: Bench, found: list[Tool], chosen: list[Corpus], rounds: int) -> bool:
     """Measure every tool on every corpus in turn; a failure is printed and the rest goes on."""
     well = True
-    for tool in found:
+    for tool in found if bench.store == DISK else ():
         try:
             bench.version(tool)
         except _FAILURES as error:

@@ -1,4 +1,8 @@
-"""Write ``docs/benchmarks.md`` from the raw measurements, and from nothing else."""
+"""Write ``docs/benchmarks.md`` from the raw measurements, and from nothing else.
+
+It has two parts, for folders and for S3. A part of which nothing was measured in this work folder stays as
+it is, as it tells what was measured in another one.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,13 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import s3_report
 from bench.budgets import RIVALS, faster_rival, judge, work
 from bench.corpora import Corpus
-from bench.results import PHASES, VERSION, Results, Summary
+from bench.results import DISK, PHASES, S3, VERSION, Results, Summary
+from bench.tables import MISSING, TITLES, budgets, table, taken, tools, warnings
 from bench.tools import NAMES
 
-_MISSING = "-"
-_TITLES = {"restic": "restic", "borg": "Borg", "donjon": "Donjon"}
 _INTRODUCTION = """\
 # Benchmarks
 
@@ -36,8 +40,10 @@ _REASONS = """\
   rest is reading, cutting, hashing, encrypting and writing, all outside the interpreter.
 - **Nothing changed**: one `lstat` and one comparison with the previous point for each file, by one thread in
   Python, at about 10 microseconds a file.
-- **Restore, small files**: six system calls a file, by one thread at a time; a second one made it slower. The
-  file system's part differs most between runs, for the rivals as well: restic's 16 s were 35 s a day before.
+- **Restore, small files**: when this was measured, six system calls a file, by one thread at a time; a
+  second one made it slower. Since then processes of their own make small files; that has not been measured
+  yet. The file system's part differs most between runs, for the rivals as well: restic's 16 s were 35 s a
+  day before.
 - **Verify, small files**: every entry is decoded and checked in Python beside the decompression.
 - **Ten times the files** are tiny ones (1 KB on average), so work per file counts alone, and the interpreter
   lock lets Python use little more than one core: Donjon takes fewer CPU seconds than restic, but more time.
@@ -54,6 +60,7 @@ make bench                                        # all tools, corpora big and s
 make bench ARGS='--times 10'                      # the corpus of ten times the files as well
 make bench ARGS='--only donjon --corpus small'    # one tool on one corpus; the rest of the table stays
 make bench ARGS='--rounds 3'                      # medians of three rounds
+make bench ARGS='--store s3'                      # on an S3 server, beside restic; the part at the end
 ```
 
 It needs about 60 GB below `.bench/` (or `DONJON_BENCH_DIR`), a Debian system for restic's package, and
@@ -63,38 +70,37 @@ made of its own files, on what is installed: compare ratios, not seconds.
 
 
 def write(path: Path, results: Results, corpora: Sequence[Corpus], work_folder: Path) -> None:
-    """Write the whole document. Raises ``OSError``."""
-    sections = [_INTRODUCTION, _budgets(results), _measurements(results, corpora)]
-    sections += [_REASONS, _conditions(results, corpora, work_folder), _REPEAT]
-    path.write_text("\n".join(sections), encoding="utf-8")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
-    return "\n".join(lines) + "\n"
+    """Write the document. Raises ``OSError``."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    folders, heading, s3 = old.partition(f"\n{s3_report.HEADING}")
+    machine = _machine(work_folder)
+    if results.of(DISK) or not folders:
+        sections = [_INTRODUCTION, _budgets(results), _measurements(results, corpora)]
+        sections += [_REASONS, _conditions(results, corpora, machine), _REPEAT]
+        folders = "\n".join(sections)
+    if results.of(S3):
+        heading, s3 = "\n", s3_report.section(results, [_described(corpus) for corpus in corpora], machine)
+    path.write_text(folders + heading + s3, encoding="utf-8")
 
 
 def _budgets(results: Results) -> str:
-    words = {True: "met", False: "**not met**", None: _MISSING}
-    rows = [[verdict.asked, verdict.seen, words[verdict.met]] for verdict in judge(results)]
-    return "## Budgets\n\n" + _table(["Budget", "Seen", ""], rows)
+    verdicts = [(verdict.asked, verdict.seen, verdict.met) for verdict in judge(results)]
+    return "## Budgets\n\n" + budgets(verdicts)
 
 
 def _cell(summary: Summary | None) -> str:
-    if summary is None:
-        return _MISSING
-    return f"{summary.wall_s:.1f} s, {summary.cpu_s:.1f} cpu-s, {summary.peak_bytes / 1e6:.0f} MB"
+    return MISSING if summary is None else taken(summary)
 
 
 def _ratio(results: Results, corpus: str, phase: str) -> str:
     own, rival = results.summary("donjon", corpus, phase), faster_rival(results, corpus, phase)
     if not own or not rival:
-        return _MISSING
-    return f"{rival[1].wall_s / own.wall_s:.2f} times {_TITLES[rival[0]]}'s speed"
+        return MISSING
+    return f"{rival[1].wall_s / own.wall_s:.2f} times {TITLES[rival[0]]}'s speed"
 
 
 def _measurements(results: Results, corpora: Sequence[Corpus]) -> str:
-    header = ["Work", *(_TITLES[name] for name in NAMES), "Ratio"]
+    header = ["Work", *(TITLES[name] for name in NAMES), "Ratio"]
     rows = []
     for corpus in (corpus.name for corpus in corpora):
         for phase in PHASES:
@@ -102,38 +108,28 @@ def _measurements(results: Results, corpora: Sequence[Corpus]) -> str:
             rows.append([work(corpus, phase), *cells, _ratio(results, corpus, phase)])
         rows.append([f"{corpus}: stored size", *_stored(results, corpus)])
     starts = [results.summary(name, "", VERSION) for name in NAMES]
-    rows.append(["`--version`", *(f"{start.wall_s:.3f} s" if start else _MISSING for start in starts), ""])
-    return "## Measurements\n\nWall time, CPU time, peak memory.\n\n" + _table(header, rows)
+    rows.append(["`--version`", *(f"{start.wall_s:.3f} s" if start else MISSING for start in starts), ""])
+    return "## Measurements\n\nWall time, CPU time, peak memory.\n\n" + table(header, rows)
 
 
 def _stored(results: Results, corpus: str) -> list[str]:
     found = {name: results.summary(name, corpus, "backup") for name in NAMES}
-    cells = [f"{summary.stored_bytes / 1e6:.0f} MB" if summary else _MISSING for summary in found.values()]
+    cells = [f"{summary.stored_bytes / 1e6:.0f} MB" if summary else MISSING for summary in found.values()]
     own, rivals = found["donjon"], [found[name] for name in RIVALS]
     smaller = min((rival.stored_bytes for rival in rivals if rival), default=0.0)
-    return [*cells, f"{own.stored_bytes / smaller:.3f} of the smaller" if own and smaller else _MISSING]
+    return [*cells, f"{own.stored_bytes / smaller:.3f} of the smaller" if own and smaller else MISSING]
 
 
-def _conditions(results: Results, corpora: Sequence[Corpus], work_folder: Path) -> str:
+def _conditions(results: Results, corpora: Sequence[Corpus], machine: str) -> str:
     lines = ["## Conditions\n"]
-    for corpus in corpora:
-        lines.append(f"- Corpus {corpus.name}: {_describe(corpus)}.")
-    for name in NAMES:
-        own = [result for result in results.all if result.tool == name]
-        versions, dates = (
-            sorted({result.version for result in own}),
-            sorted({result.run[:10] for result in own}),
-        )
-        if own:
-            lines.append(f"- {_TITLES[name]} {', '.join(versions)}, measured {', '.join(dates)}.")
-        else:
-            lines.append(f"- {_TITLES[name]}: not measured yet.")
-    lines.append(f"- Machine: {_machine(work_folder)}.")
-    lines += [f"- {warning}" for warning in _warnings(results)]
+    lines += [_described(corpus) for corpus in corpora]
+    lines += tools(results.of(DISK), NAMES)
+    lines.append(f"- Machine: {machine}.")
+    lines += warnings(results.of(DISK))
     return "\n".join(lines) + "\n"
 
 
-def _describe(corpus: Corpus) -> str:
+def _described(corpus: Corpus) -> str:
     kind = {
         "big": "half random bytes, half a tar of the system's files",
         "small": "files of the system",
@@ -145,7 +141,7 @@ def _describe(corpus: Corpus) -> str:
             f" (the machine has too few: used {corpus.copies} times, every byte shifted by the number of the"
             " copy, so that copies compress alike but do not deduplicate)"
         )
-    return text
+    return f"- Corpus {corpus.name}: {text}."
 
 
 def _machine(work_folder: Path) -> str:
@@ -179,20 +175,3 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-
-
-def _warnings(results: Results) -> list[str]:
-    warnings = []
-    for corpus in sorted({result.corpus for result in results.all if result.corpus}):
-        runs = {result.run for result in results.all if result.corpus == corpus}
-        if len(runs) > 1:
-            warnings.append(
-                f"Corpus {corpus}: the tools were **not** measured in one run, so compare with care."
-            )
-    busiest = max((result.load for result in results.all), default=0.0)
-    if busiest > (os.cpu_count() or 1):
-        warnings.append(
-            f"The machine was **not** idle: up to {busiest:.1f} processes wanted a core when a step started."
-            " The tools themselves count as well."
-        )
-    return warnings

@@ -10,13 +10,19 @@ from statistics import median
 
 #: What is measured for each corpus, in this order.
 PHASES = ("backup", "unchanged", "restore", "verify")
+#: Where repositories are: in a folder, or in a bucket of a server on this machine.
+DISK, S3 = STORES = ("disk", "s3")
 #: Measured once for each tool, without a corpus.
 VERSION = "version"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measured step of one tool. ``stored_bytes`` is the repository's size after the step."""
+    """One measured step of one tool. ``stored_bytes`` is the repository's size after the step.
+
+    ``requests`` is what an S3 server counted, ``calls`` what Donjon itself counted in another run of the
+    step.
+    """
 
     tool: str
     version: str
@@ -30,6 +36,9 @@ class Result:
     cpu_s: float
     peak_bytes: int
     stored_bytes: int
+    store: str = DISK
+    requests: int | None = None
+    calls: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,15 @@ class Summary:
     cpu_s: float
     peak_bytes: float
     stored_bytes: float
+    requests: float | None = None
+    calls: float | None = None
 
 
 class Results:
-    """All measurements of a work folder. A new run of a tool on a corpus replaces that tool's old one."""
+    """All measurements of a work folder.
+
+    A new run of a tool on a corpus in a store replaces that tool's old one.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,11 +67,11 @@ class Results:
     def add(self, results: Iterable[Result]) -> None:
         """Keep one round of one tool on one corpus, together with other rounds of the same run."""
         new = list(results)
-        replaced = {(result.tool, result.corpus): result.run for result in new}
+        replaced = {(result.tool, result.corpus, result.store): result.run for result in new}
         kept = [
             result
             for result in self.all
-            if replaced.get((result.tool, result.corpus), result.run) == result.run
+            if replaced.get((result.tool, result.corpus, result.store), result.run) == result.run
         ]
         self.all = kept + new
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,11 +79,15 @@ class Results:
         temporary.write_text(json.dumps([asdict(result) for result in self.all], indent=1))
         temporary.replace(self._path)
 
-    def summary(self, tool: str, corpus: str, phase: str) -> Summary | None:
+    def of(self, store: str) -> list[Result]:
+        """What was measured in one kind of store."""
+        return [result for result in self.all if result.store == store]
+
+    def summary(self, tool: str, corpus: str, phase: str, store: str = DISK) -> Summary | None:
         """The medians of one step, or None where it was not measured."""
         found = [
             result
-            for result in self.all
+            for result in self.of(store)
             if (result.tool, result.corpus, result.phase) == (tool, corpus, phase)
         ]
         if not found:
@@ -79,4 +97,11 @@ class Results:
             median(result.cpu_s for result in found),
             median(result.peak_bytes for result in found),
             median(result.stored_bytes for result in found),
+            _median([result.requests for result in found]),
+            _median([result.calls for result in found]),
         )
+
+
+def _median(counts: Iterable[int | None]) -> float | None:
+    known = [count for count in counts if count is not None]
+    return median(known) if known else None

@@ -63,6 +63,19 @@ def restic(folder: Path) -> Path:
     raise RivalError("no restic package runs here:\n" + "\n".join(reasons))
 
 
+def rclone(folder: Path) -> Path:
+    """The path of Debian's rclone, unpacked below ``folder`` if needed. Raises :class:`RivalError`."""
+    program = folder / "usr" / "bin" / "rclone"
+    if not program.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _run(["apt-get", "-q", "-o", "APT::Sandbox::User=", "download", "rclone"], folder=folder)
+        package = next(folder.glob("rclone_*.deb"))
+        _run(["dpkg-deb", "-x", str(package), str(folder)])
+        package.unlink()
+    _run([str(program), "version"])
+    return program
+
+
 def _mirror(release: str) -> str:
     """The address of the mirror that this machine takes its release from."""
     listed = _run(["apt-get", "indextargets", "--format", "$(RELEASE) $(REPO_URI)", "Created-By: Packages"])

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import rivals
-from bench.measure import Command, run
+from bench.measure import Command, count, run
+from bench.servers import Server
 
 NAMES = ("restic", "borg", "donjon")
+#: Those that can write to S3. Borg cannot.
+S3_NAMES = ("restic", "donjon")
+_BUCKET = "bench"
 
 _PASSWORD = "correct horse battery staple"  # noqa: S105 - of repositories that live for minutes
 
@@ -29,10 +33,23 @@ class Place:
     folder: Path
     corpus: Path
     restored: Path
+    #: The S3 server that has the repository; it keeps its data in ``repository``.
+    server: Server | None = None
+    bucket: str = _BUCKET
 
     @property
     def repository(self) -> Path:
         return self.folder / "repository"
+
+    @property
+    def stored_bytes(self) -> int:
+        """The sizes of all files, or of all objects, of the repository."""
+        return self.server.stored_bytes(self.bucket) if self.server else count(self.repository)[1]
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests the server has answered so far."""
+        return self.server.requests() if self.server else None
 
     @property
     def home(self) -> Path:
@@ -74,6 +91,7 @@ class Tool(ABC):
             "HOME": str(place.home),
             "LC_ALL": "C.UTF-8",
             "PATH": os.environ["PATH"],
+            **(place.server.environment if place.server else {}),
             **self.settings(place),
         }
         return Command((str(self.program), *arguments), environment, folder or place.folder)
@@ -94,8 +112,9 @@ class Restic(Tool):
     name = "restic"
 
     def settings(self, place: Place) -> dict[str, str]:
+        in_bucket = f"s3:{place.server.endpoint}/{place.bucket}" if place.server else None
         return {
-            "RESTIC_REPOSITORY": str(place.repository),
+            "RESTIC_REPOSITORY": in_bucket or str(place.repository),
             "RESTIC_PASSWORD": _PASSWORD,
             "RESTIC_CACHE_DIR": str(place.home / "cache"),
             "RESTIC_COMPRESSION": "auto",
@@ -144,20 +163,38 @@ class Borg(Tool):
 
 
 class Donjon(Tool):
-    """Donjon of this checkout. Locks are off, since the vault is removed afterwards."""
+    """Donjon of this checkout. Locks are off in a folder, since the vault is removed afterwards.
+
+    In a bucket they are on as usual: the server with all its data goes afterwards.
+    """
 
     name = "donjon"
 
     def settings(self, place: Place) -> dict[str, str]:
         return {
             "DONJON_HOME": str(place.home),
-            "DONJON_VAULT": place.repository.as_uri(),
+            "DONJON_VAULT": self._address(place),
             "DONJON_KIT": str(place.folder / "kit"),
         }
 
     def prepare(self, place: Place) -> Command:
-        kit = str(place.folder / "kit")
-        return self.command(place, "init", place.repository.as_uri(), "--kit", kit, "--lock", "none")
+        options = ("--create",) if place.server else ("--lock", "none")
+        return self.command(
+            place,
+            "init",
+            self._address(place),
+            "--kit",
+            str(place.folder / "kit"),
+            "--second-kit",
+            str(place.folder / "second.kit"),
+            *options,
+        )
+
+    @staticmethod
+    def _address(place: Place) -> str:
+        if place.server:
+            return f"s3://{place.bucket}/vault?endpoint={place.server.endpoint}"
+        return place.repository.as_uri()
 
     def backup(self, place: Place) -> Command:
         return self.command(place, "backup", str(place.corpus), "--json")

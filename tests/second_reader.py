@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import itertools
 import re
 import stat
 import struct
@@ -211,6 +212,8 @@ def hpke_public(private: bytes) -> bytes:
 
 
 def hpke_open(private: bytes, sealed: bytes, info: bytes) -> bytes:
+    if len(sealed) != 1168:
+        raise NotOpened("key not available")
     x25519 = X25519PrivateKey.from_private_bytes(private[64:])
     ct_x = sealed[1088:1120]
     try:
@@ -349,6 +352,7 @@ _ID = "[0-9a-f]{32}"
 _NAME = re.compile(
     rf"vault|keyring/[0-9]{{8}}|sessions/{_ID}/[0-9]{{8}}|seals/{_ID}/{_ID}/[0-9]{{8}}"
     rf"|packs/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}|index/{_ID}/[0-9]{{8}}-[0-9]{{4}}|manifests/{_ID}/[0-9]{{8}}"
+    rf"|successions/{_ID}/[0-9]{{8}}"
 )
 
 
@@ -361,7 +365,9 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 # --- format.md, 4: signed objects -----------------------------------------------------------------
 
-VAULT, KEYRING, SESSION, INDEX, MANIFEST, SEAL, CHECKPOINT = range(1, 8)
+VAULT, KEYRING, SESSION, INDEX, MANIFEST, SEAL, CHECKPOINT, CERTIFICATE, _EPOCH, EVIDENCE = range(1, 11)
+REQUEST, APPROVER_SIGNATURE = 11, 12
+SUCCESSION, ALLOWED_SUCCESSION = 13, 14
 _LIMITS = {
     VAULT: 4 * KIB,
     KEYRING: 64 * KIB,
@@ -370,6 +376,12 @@ _LIMITS = {
     MANIFEST: 16 * MIB,
     SEAL: 4 * KIB,
     CHECKPOINT: 16 * MIB,
+    CERTIFICATE: MIB,
+    EVIDENCE: MIB,
+    REQUEST: MIB,
+    APPROVER_SIGNATURE: 4 * KIB,
+    SUCCESSION: 4 * KIB,
+    ALLOWED_SUCCESSION: 16 * KIB,
 }
 
 
@@ -389,6 +401,20 @@ def check_signature(public_key: bytes, vault_id: bytes, data: bytes) -> None:
     verify(public_key, b"donjon/v1/object\0" + vault_id + data[:-64], data[-64:])
 
 
+def by_any(keys: Sequence[bytes], check: Callable[[bytes], None]) -> None:
+    """Raises ``Wrong`` unless ``check`` is content with one of the keys. format.md, 27"""
+    for key in keys[:-1]:
+        try:
+            return check(key)
+        except Wrong:
+            continue
+    return check(keys[-1])
+
+
+_ALLOWED_SHAPE = row(ID16, integer(1, 1000), binary(32, 32), TIME, binary(32, 32), binary(0, 8 * KIB))
+_SUCCESSION_SHAPE = row(ID16, integer(1, 1000), binary(32, 32), TIME, binary(32, 32), binary(64, 64))
+
+
 # --- format.md, 5 and 6: vault object and keyring -------------------------------------------------
 
 _VAULT_SHAPE = row(
@@ -405,14 +431,25 @@ _RECORD_SHAPE = row(
     NUMBER,
     ID32,
     TIME,
-    integer(1, 6),
+    integer(1, 9),
     ID16,
     (text, ""),
     (ANY_BINARY, b""),
     (ANY_BINARY, b""),
-    (binary(0, KIB), b""),
+    (binary(0, 8 * KIB), b""),
     (ANY_BINARY, b""),
 )
+_SIGNATURES_SHAPE = many(row(ID16, binary(64, 64)))
+_APPROVERS_SHAPE = row(integer(2, 16), many(ID32), many(binary(92, 92)))
+_APPROVAL_SHAPE = row(ANY_BINARY, _SIGNATURES_SHAPE)
+
+
+def _ascends(values: Sequence[Any]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))
+
+
+#: format.md, 24: what is sealed to them, only they open.
+KEY_SERVICES = {"aws-kms", "azure-keyvault", "gcp-kms", "openbao", "pkcs11"}
 
 
 class Recipient(NamedTuple):
@@ -424,6 +461,22 @@ class Recipient(NamedTuple):
 
 
 @dataclass
+class Approvers:
+    """m of these keys are needed; ``record`` is the digest of the record that says so."""
+
+    m: int
+    keys: dict[bytes, bytes]
+    record: bytes
+
+    def count(self, message: bytes, signatures: Sequence[Sequence[bytes]]) -> int:
+        """How many of them signed; others say nothing."""
+        known = [(self.keys[who], signature) for who, signature in signatures if who in self.keys]
+        for key, signature in known:
+            verify(key, message, signature)
+        return len(known)
+
+
+@dataclass
 class Keyring:
     recipients: dict[bytes, Recipient] = field(default_factory=dict)
     writers: dict[bytes, bytes] = field(default_factory=dict)
@@ -431,18 +484,28 @@ class Keyring:
     revoked: set[bytes] = field(default_factory=set)
     custodians: dict[bytes, bytes] = field(default_factory=dict)
     revoked_custodians: set[bytes] = field(default_factory=set)
+    auditors: dict[bytes, bytes] = field(default_factory=dict)
+    revoked_auditors: set[bytes] = field(default_factory=set)
+    approvers: Approvers | None = None
+    approver_sets: dict[bytes, Approvers] = field(default_factory=dict)
+    root: bytes = b""
     records: int = 0
+    latest: int = TIMES[0]
+    begun: dict[bytes, bytes] = field(default_factory=dict)
 
-    def apply(self, record: list[Any], previous: bytes) -> None:
-        number, said, _, action, subject, kind, label, public, extra, sealed = record
+    def apply(self, record: list[Any], previous: bytes, head: bytes = b"") -> None:
+        """``head`` is the digest of the record itself, which approvals name."""
+        number, said, created, action, subject, kind, label, public, extra, sealed = record
         _demand(number == self.records + 1 and said == previous, "a keyring record that is out of order")
         self.records = number
-        if action == 1:
-            _demand(kind in {"kit", "passphrase"} and len(label) == 92, "a recipient of no known kind")
-            _demand(len(public) == 1216 and subject == id16(public), "a recipient with another id")
-            _demand(len(sealed) == 1168, "a recipient without the vault secret")
-            _demand(subject not in self.recipients and len(self.recipients) < 256, "a recipient too many")
-            self.recipients[subject] = Recipient(kind, label, public, extra, sealed)
+        _demand(action in {2, 7} or len(extra) <= KIB, "an extra that is too long")
+        allowed = self._allowed(extra, action, subject, created)
+        self.latest = max(self.latest, created)
+        if action == 7:
+            _demand(self.approvers is not None or number == 1, "approvers in a vault made without")
+            self._set_approvers(subject, allowed, head)
+        elif action == 1:
+            self._add_recipient(subject, Recipient(kind, label, public, extra, sealed), head)
         elif action == 2:
             _demand(subject in self.recipients and len(self.recipients) > 1, "no recipient to remove")
             del self.recipients[subject]
@@ -457,19 +520,86 @@ class Keyring:
             _demand(len(public) == 32 and subject == id16(public), "a custodian with another id")
             self._demand_new(subject, label)
             self.custodians[subject] = public
-        else:
+        elif action == 6:
             _demand(subject in self.custodians, "no custodian to revoke")
             self.revoked_custodians.add(subject)
+        elif action == 8:
+            _demand(len(public) == 32 and subject == id16(public), "an auditor with another id")
+            self._demand_new(subject, label)
+            self.auditors[subject] = public
+        else:
+            _demand(subject in self.auditors, "no auditor to revoke")
+            self.revoked_auditors.add(subject)
+
+    def _add_recipient(self, subject: bytes, new: Recipient, head: bytes) -> None:
+        kind, label, public, extra, sealed = new
+        _demand(len(label) == 92, "a recipient without a label")
+        if kind in KEY_SERVICES:
+            named = b"donjon/v1/key-service\0" + kind.encode() + b"\0" + extra
+            _demand(public == b"" and subject == id16(named), "a key service with another id")
+            _demand(1 <= len(sealed) <= 2048, "a key service without the vault secret")
+        else:
+            _demand(kind in {"kit", "passphrase"}, "a recipient of no known kind")
+            _demand(len(public) == 1216 and subject == id16(public), "a recipient with another id")
+            _demand(len(sealed) == 1168, "a recipient without the vault secret")
+        _demand(subject not in self.recipients and len(self.recipients) < 256, "a recipient too many")
+        self.recipients[subject] = new
+        self.begun[subject] = head
+
+    def _allowed(self, extra: bytes, action: int, subject: bytes, created: int) -> bytes:
+        """The list of approvers in a record: their own, or what those before allowed."""
+        if action in {2, 7} and self.approvers is not None:
+            ends = self.begun.get(subject, b"") if action == 2 else self.approvers.record
+            return self._approved(extra, [ends, action, subject], created)
+        _demand(action != 2 or not extra, "an approval where nobody approves")
+        return extra
+
+    def _approved(self, extra: bytes, wanted: list[Any], created: int) -> bytes:
+        """The list of approvers that enough of the present ones allowed, empty for a removal."""
+        assert self.approvers is not None
+        payload, signatures = unpack(extra, _APPROVAL_SHAPE)
+        request = read_request(payload)
+        signers = [who for who, _ in signatures]
+        _demand(_ascends(signers) and len(signers) <= 16, "signatures out of order")
+        _demand(request.operation == 2 and request.parameters[:3] == wanted, "another approval")
+        _demand(self.latest <= created <= request.expires, "an approval that expired")
+        signed = self.approvers.count(approval_message(self.root, payload), signatures)
+        _demand(self.approvers.m <= signed == len(signatures), "a change that too few allowed")
+        allowed = request.parameters[3]
+        assert isinstance(allowed, bytes)
+        return allowed
+
+    def _set_approvers(self, subject: bytes, data: bytes, head: bytes) -> None:
+        m, keys, labels = unpack(data, _APPROVERS_SHAPE)
+        _demand(2 <= m <= len(keys) <= 16 and len(labels) == len(keys), "too few or too many approvers")
+        _demand(_ascends(keys) and self.root not in keys, "approvers out of order, or the root key")
+        _demand(subject == id16(bytes([m]) + b"".join(keys)), "a record about other approvers")
+        self.approvers = Approvers(m, {id16(key): key for key in keys}, head)
+        self.approver_sets[head] = self.approvers
+
+    def allowed_key(self, wanted: list[Any], extra: bytes, created: int) -> tuple[int, bytes]:
+        """The last point that counts of earlier keys, if approvers allowed this one. format.md, 27"""
+        payload, signatures = unpack(extra, _APPROVAL_SHAPE)
+        request = read_request(payload)
+        signers = [who for who, _ in signatures]
+        _demand(_ascends(signers) and len(signers) <= 16, "signatures out of order")
+        _demand(request.operation == 4 and request.parameters[1:5] == wanted, "another approval")
+        _demand(request.created <= created <= request.expires, "an approval that expired")
+        _demand(request.parameters[0] in self.approver_sets, "approvers that nobody set")
+        approvers = self.approver_sets[request.parameters[0]]
+        count = approvers.count(approval_message(self.root, payload), signatures)
+        _demand(approvers.m <= count == len(signatures), "a key that too few allowed")
+        return request.parameters[5], request.parameters[6]
 
     def _demand_new(self, subject: bytes, label: bytes) -> None:
-        known = subject in self.writers or subject in self.custodians
+        known = subject in self.writers | self.custodians | self.auditors
         _demand(len(label) == 92 and not known, "a signer that was there before")
 
 
 # --- format.md, 8 to 10: sessions, packs, index ---------------------------------------------------
 
-_SESSION_SHAPE = row(ID16, NUMBER, TIME, NUMBER, LOCK_END, ID32, many(row(ID16, binary(1168, 1168))))
-_SEAL_SHAPE = row(ID16, ID16, NUMBER, binary(1168, 1168))
+_SESSION_SHAPE = row(ID16, NUMBER, TIME, NUMBER, LOCK_END, ID32, many(row(ID16, binary(1, 2048))))
+_SEAL_SHAPE = row(ID16, ID16, NUMBER, binary(1, 2048))
 _INDEX_SHAPE = row(ID16, NUMBER, integer(0, 9999), ANY_BINARY, ANY_BINARY)
 
 TRAILER = 188
@@ -498,7 +628,7 @@ class Trailer(NamedTuple):
     sealed_length: bytes
 
 
-def read_trailer(pack: bytes, vault_id: bytes, writers: Mapping[bytes, bytes]) -> Trailer:
+def read_trailer(pack: bytes, vault_id: bytes, keys: Mapping[bytes, Sequence[bytes]]) -> Trailer:
     _demand(TRAILER <= len(pack) <= MAX_PACK, "a pack of no possible size")
     trailer = pack[-TRAILER:]
     magic, version, kind, zero, vault, writer, session, ordinal, zeros, sealed_length, said = struct.unpack(
@@ -508,8 +638,8 @@ def read_trailer(pack: bytes, vault_id: bytes, writers: Mapping[bytes, bytes]) -
     _demand(version == 1, "a pack of a newer version")
     _demand(kind in {1, 2} and zero == 0 and zeros == 0 and vault == vault_id, "a pack of another vault")
     _demand(NUMBERS[0] <= session <= NUMBERS[1] and ordinal <= 4_194_303, "a pack out of bounds")
-    _demand(writer in writers, "a pack of an unknown writer")
-    verify(writers[writer], b"donjon/v1/pack\0" + trailer[:124], trailer[124:])
+    _demand(writer in keys, "a pack of an unknown writer")
+    by_any(keys[writer], lambda key: verify(key, b"donjon/v1/pack\0" + trailer[:124], trailer[124:]))
     _demand(said == digest(pack[:-TRAILER]), "a pack that was changed")
     return Trailer(kind, writer, session, ordinal, sealed_length)
 
@@ -839,6 +969,142 @@ def read_checkpoint(data: bytes) -> Checkpoint:
     return Checkpoint(custodian, number, previous, created, (record, head), ends, points)
 
 
+# --- format.md, 25: evidence ------------------------------------------------------------------------
+
+_EVIDENCE_SHAPE = row(
+    ID16, ID32, binary(0, KIB), TIME, text, text, text, many(row(text, text, text, text, text))
+)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_KIND = re.compile("[a-z0-9][a-z0-9-]{0,31}")
+
+
+class Evidence(NamedTuple):
+    signer: bytes
+    created: int
+    kind: str
+    program: str
+    subject: str
+    rows: list[list[str]]
+    passed: bool
+
+
+def _demand_texts(*texts: tuple[str, int]) -> None:
+    for said, limit in texts:
+        _demand(len(said.encode()) <= limit and not _CONTROL.search(said), "a text that is none")
+
+
+def read_evidence(data: bytes, vault_id: bytes) -> Evidence:
+    """Checked by the vault's id alone."""
+    signer, root, record, created, kind, program, subject, rows = parse(EVIDENCE, data, _EVIDENCE_SHAPE)
+    _demand(_KIND.fullmatch(kind) is not None and 1 <= len(rows) <= 2000, "evidence of no kind, or too much")
+    _demand_texts((program, 64), (subject, 200))
+    for *texts, answer, outcome in rows:
+        _demand_texts(*((said, 200) for said in texts), (answer, 500))
+        _demand(outcome in {"passed", "failed", "skipped"}, "an outcome of no kind")
+    _demand(id16(root) == vault_id, "evidence of another vault")
+    certifies = parse(KEYRING, record, _RECORD_SHAPE)
+    check_signature(root, vault_id, record)
+    public = certifies[7]
+    _demand(certifies[3] in {3, 5, 8} and certifies[4] == signer == id16(public), "evidence of nobody")
+    check_signature(public, vault_id, data)
+    outcomes = {row[4] for row in rows}
+    return Evidence(
+        signer, created, kind, program, subject, rows, "passed" in outcomes and "failed" not in outcomes
+    )
+
+
+# --- format.md, 26 and 21: approvals, deletion certificates -------------------------------------------
+
+_REQUEST_SHAPE = row(integer(1, 4), ANY_BINARY, ID16, TIME, TIME, ID16, ANY_BINARY)
+_POINTS_SHAPE = row(many(row(ID16, NUMBER, ID32)))
+_CHANGE_SHAPE = row(ID32, integer(2, 7), ID16, ANY_BINARY)
+_PLAN_SHAPE = row(ID32, ID32)
+_KEY_SHAPE = row(ID32, ID16, integer(1, 1000), ID32, ID32, integer(0, 99_999_999), ID32)
+_APPROVER_SIGNATURE_SHAPE = row(ID32, ID16)
+_CERTIFICATE_SHAPE = row(ANY_BINARY, ID16, _SIGNATURES_SHAPE)
+
+
+class Request(NamedTuple):
+    operation: int
+    parameters: list[Any]
+    asked_by: bytes
+    created: int
+    expires: int
+    reason: bytes
+
+
+class Certificate(NamedTuple):
+    request: Request
+    points: list[tuple[bytes, int, bytes]]
+    payload: bytes
+    signatures: list[tuple[bytes, bytes]]
+
+
+def read_request(payload: bytes) -> Request:
+    operation, encoded, asked_by, created, expires, _, reason = unpack(payload, _REQUEST_SHAPE)
+    _demand(0 < expires - created <= 90 * 86_400, "a request of no possible life")
+    _demand(len(reason) in {0, 228}, "a reason of no possible size")
+    parameters = unpack(
+        encoded, {1: _POINTS_SHAPE, 2: _CHANGE_SHAPE, 3: _PLAN_SHAPE, 4: _KEY_SHAPE}[operation]
+    )
+    if operation == 1:
+        rows = list(map(tuple, parameters[0]))
+        _demand(1 <= len(rows) <= 10_000 and _ascends(rows), "points out of order")
+    elif operation == 2:
+        _demand(parameters[1] in {2, 7} and (parameters[1] == 7) == bool(parameters[3]), "another change")
+    elif operation == 4:
+        _demand((parameters[5] == 0) == (parameters[6] == bytes(32)), "a last point that is none")
+    return Request(operation, parameters, asked_by, created, expires, reason)
+
+
+def approval_message(root: bytes, payload: bytes) -> bytes:
+    return b"donjon/v1/approval\0" + id16(root) + payload
+
+
+def asked(name: str, data: bytes, keyring: Keyring) -> Request:
+    """A request in the vault, by somebody who may ask."""
+    _demand(name == f"approvals/{digest(data).hex()}/request", "a request of another name")
+    request = read_request(msgspec.msgpack.encode(parse(REQUEST, data, _REQUEST_SHAPE)))
+    known = {id16(keyring.root): keyring.root} | keyring.writers
+    known |= keyring.approvers.keys if keyring.approvers else {}
+    _demand(request.asked_by in known, "a request of nobody")
+    check_signature(known[request.asked_by], id16(keyring.root), data)
+    return request
+
+
+def signed(name: str, data: bytes, request: bytes, keyring: Keyring) -> bytes:
+    """The approver who signed a request object, by a signature in the vault."""
+    about, who = parse(APPROVER_SIGNATURE, data, _APPROVER_SIGNATURE_SHAPE)
+    _demand(about == digest(request), "a signature for another request")
+    _demand(name == f"approvals/{about.hex()}/{who.hex()}", "a signature of another name")
+    assert keyring.approvers is not None
+    message = approval_message(keyring.root, request[12:-64])
+    _demand(keyring.approvers.count(message, [(who, data[-64:])]) == 1, "a signature of nobody")
+    assert isinstance(who, bytes)
+    return who
+
+
+def read_certificate(data: bytes) -> Certificate:
+    payload, first, others = parse(CERTIFICATE, data, _CERTIFICATE_SHAPE)
+    signatures = [(first, data[-64:]), *map(tuple, others)]
+    _demand(_ascends([who for who, _ in signatures]) and len(others) <= 15, "signatures out of order")
+    request = read_request(payload)
+    _demand(request.operation == 1, "a certificate for something else")
+    return Certificate(request, list(map(tuple, request.parameters[0])), payload, signatures)
+
+
+def certified_points(name: str, data: bytes, keyring: Keyring, stored: int) -> set[bytes]:
+    """The ids of the points that may go early, if it counts; ``stored`` is the provider's time."""
+    _demand(name == f"certificates/{digest(data).hex()}", "a certificate of another name")
+    found = read_certificate(data)
+    if keyring.approvers is None:
+        raise Wrong("a certificate in a vault without approvers")
+    count = keyring.approvers.count(approval_message(keyring.root, found.payload), found.signatures)
+    _demand(count >= keyring.approvers.m, "a certificate that too few signed")
+    _demand(stored <= found.request.expires, "a certificate that came too late")
+    return {point_id for _, _, point_id in found.points}
+
+
 def read_body(body: bytes) -> Body:
     workload, host, paths, tags, started, finished, *counts, root, problems, program = unpack(
         body, _BODY_SHAPE
@@ -976,21 +1242,63 @@ class Vault:
         check_signature(root, self.vault_id, data)
         self.chunk_sizes: tuple[int, int, int] = (found[3], found[4], found[5])
         _demand(found[3] <= found[4] <= found[5], "chunk sizes that are not in order")
-        self.keyring = Keyring()
+        self.keyring = Keyring(root=root)
         previous = data
         while (name := f"keyring/{self.keyring.records + 1:08}") in self.objects:
             data = self.objects[name]
             record = parse(KEYRING, data, _RECORD_SHAPE)
             check_signature(root, self.vault_id, data)
-            self.keyring.apply(record, digest(previous))
+            self.keyring.apply(record, digest(previous), digest(data))
             previous = data
+        self.ends: dict[bytes, list[tuple[int, int, bytes]]] = {}
+        self.keys = {writer: self._keys_of(writer, key) for writer, key in self.keyring.writers.items()}
+
+    def _keys_of(self, writer: bytes, first: bytes) -> list[bytes]:
+        """All keys of a writer, in their order. format.md, 27"""
+        keys, before = [first], bytes(32)
+        while (name := f"successions/{writer.hex()}/{len(keys):08}") in self.objects:
+            data = self.objects[name]
+            is_allowed = data[4:5] == bytes([ALLOWED_SUCCESSION])
+            kind, shape = (
+                (ALLOWED_SUCCESSION, _ALLOWED_SHAPE) if is_allowed else (SUCCESSION, _SUCCESSION_SHAPE)
+            )
+            of_writer, number, previous, created, public, proof = parse(kind, data, shape)
+            check_signature(public if is_allowed else keys[-1], self.vault_id, data)
+            _demand((of_writer, number, previous) == (writer, len(keys), before), f"{name} is another one")
+            if is_allowed:
+                end = self.keyring.allowed_key([writer, number, previous, public], proof, created)
+                self.ends.setdefault(writer, []).append((number, *end))
+            else:
+                proven = writer + struct.pack("<Q", number) + previous + public
+                verify(public, b"donjon/v1/succession\0" + self.vault_id + proven, proof)
+            _demand(public not in keys, f"{name} names a key for the second time")
+            keys.append(public)
+            before = digest(data)
+        return keys
+
+    def is_cut_off(self, point: Point) -> bool:
+        """Whether approvers do not count a point of a key that another took over from. format.md, 27"""
+        data = self._get(f"manifests/{point.writer.hex()}/{point.sequence:08}")
+
+        def signed_by(key: bytes) -> bool:
+            try:
+                check_signature(key, self.vault_id, data)
+            except Wrong:
+                return False
+            return True
+
+        number = next(n for n, key in enumerate(self.keys[point.writer]) if signed_by(key))
+        return any(
+            number < later and (point.sequence > last or (point.sequence == last and point.point_id != named))
+            for later, last, named in self.ends.get(point.writer, [])
+        )
 
     def label(self, box: bytes) -> str:
         return unbox(self.label_key, box).rstrip(b"\0").decode()
 
-    def _writer_key(self, writer: bytes) -> bytes:
-        _demand(writer in self.keyring.writers, "an unknown writer")
-        return self.keyring.writers[writer]
+    def _check_writer(self, writer: bytes, data: bytes) -> None:
+        _demand(writer in self.keys, "an unknown writer")
+        by_any(self.keys[writer], lambda key: check_signature(key, self.vault_id, data))
 
     # Manifests
 
@@ -1009,7 +1317,7 @@ class Vault:
     def _point(self, name: str, writer: bytes) -> Point:
         data = self._get(name)
         point = read_manifest(data)
-        check_signature(self._writer_key(point.writer), self.vault_id, data)
+        self._check_writer(point.writer, data)
         _demand(name == f"manifests/{writer.hex()}/{point.sequence:08}", f"{name} is another manifest")
         _demand(point.writer == writer, f"{name} is of another writer")
         return point
@@ -1024,7 +1332,7 @@ class Vault:
         name = f"sessions/{writer.hex()}/{number:08}"
         data = self._get(name)
         session = parse(SESSION, data, _SESSION_SHAPE)
-        check_signature(self._writer_key(session[0]), self.vault_id, data)
+        self._check_writer(session[0], data)
         _demand(session[0] == writer and session[1] == number, f"{name} is another session")
         _demand(session[3] <= self.keyring.records, f"{name} knows keyring records that are hidden")
         sealed = dict(session[6]).get(self.opener) or self._later_seal(writer, number)
@@ -1051,7 +1359,7 @@ class Vault:
         places: dict[bytes, list[Place]] = {}
         for name, pack in self.objects.items():
             if name.startswith("packs/"):
-                trailer = read_trailer(pack, self.vault_id, self.keyring.writers)
+                trailer = read_trailer(pack, self.vault_id, self.keys)
                 _demand(name.endswith("/" + digest(pack).hex()), f"{name} is another pack")
                 if trailer.writer == writer:
                     for chunk_id, found in read_footer(name, pack, trailer, self.index_key).items():
@@ -1072,7 +1380,7 @@ class Vault:
         """The table of an index object."""
         data = self._get(name)
         writer, session, part, packs, box = parse(INDEX, data, _INDEX_SHAPE)
-        check_signature(self._writer_key(writer), self.vault_id, data)
+        self._check_writer(writer, data)
         _demand(name == f"index/{writer.hex()}/{session:08}-{part:04}", f"{name} is another index object")
         rows = unpad(unbox(index_object_key(self.index_key, writer, session, part), box))
         return rows[:16] + bytes(packs) + rows[16:]

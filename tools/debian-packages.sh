@@ -21,6 +21,15 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 0
 fi
 
+# Nobody wants a server that starts with the machine only because tests use its programs.
+case " ${missing[*]} " in
+    *" postgresql-"*)
+        mkdir -p /etc/postgresql-common
+        [ -e /etc/postgresql-common/createcluster.conf ] ||
+            echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+        ;;
+esac
+
 echo "Installing Debian packages: ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)

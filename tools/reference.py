@@ -21,10 +21,12 @@ EXIT_CODES = {
     1: "Failed: anything that has no code of its own below, such as a full disk or a refusal.",
     2: "Called in a way that cannot be carried out: unknown option, missing source, no vault chosen.",
     3: "Finished, but some items could not be read or restored; they are listed.",
+    4: "Findings: something is less protected than promised, or at risk; it is listed.",
     10: "There is no vault at the address.",
-    11: "Permission missing; the message names what was refused.",
+    11: "Permission or approvals missing; the message names what was refused, or who has to sign.",
     12: "Integrity failure: stored bytes are not what was put there. The message names the object.",
     13: "No key at hand that opens it, or the wrong one.",
+    126: "Of `wal fetch` alone: failed, but not because the log ends there; PostgreSQL stops recovering.",
     130: "Interrupted. What is stored stays, and the next run goes on from there.",
 }
 
@@ -33,9 +35,18 @@ ENVIRONMENT = {
     "[the platform's folder for configuration, on Linux `~/.config/donjon`].",
     "DONJON_VAULT": "Which vault, as `--vault`.",
     "DONJON_KIT": "The recovery kit, as `--kit`.",
+    "DONJON_AUDITOR": "The credential that signs evidence, as `--sign`.",
     "DONJON_CUSTODIAN": "The custodian's credential, as `--credential`.",
     "DONJON_PASSPHRASE_FILE": "File with the passphrase, as `--passphrase-file`.",
+    "DONJON_PLAN": "The plan file, as `--plan`.",
+    "DONJON_CATALOG": "Address of the catalog, such as `postgresql+psycopg://donjon@host/donjon` "
+    "[`catalog.db` in the home]. A password is better in `PGPASSWORD` or `~/.pgpass`.",
+    "DONJON_WORKLOAD": "Set for the hooks of a plan: the workload that they run for.",
+    "DONJON_HOOK": "Set for the hooks of a plan: `before` or `after`.",
+    "DONJON_PKCS11_MODULE": "Library that reaches the PKCS #11 token of a key.",
+    "DONJON_PKCS11_PIN_FILE": "File with the PIN of the token.",
     "DONJON_SFTP_IDENTITY": "The private SSH key for `sftp://` vaults [the agent's and those of `~/.ssh`].",
+    "DONJON_POSTGRES_BIN": "Folder of PostgreSQL's programs [that of the server's version, then `PATH`].",
     "DONJON_DEBUG": "If set to anything, errors come with a traceback.",
 }
 

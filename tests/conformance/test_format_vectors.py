@@ -254,7 +254,7 @@ def test_packs(row: dict[str, Any]) -> None:
     seen = second_reader.read_footer(
         name,
         pack,
-        second_reader.read_trailer(pack, VAULT_ID, {trailer.writer: writer}),
+        second_reader.read_trailer(pack, VAULT_ID, {trailer.writer: [writer]}),
         OPENED["index_key"],
     )
     assert [chunk for frame in frames for chunk, _ in frame.chunks] == list(seen)

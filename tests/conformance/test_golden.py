@@ -80,7 +80,7 @@ def test_nothing_is_wrong_with_a_golden_vault(golden: Golden, tmp_path: Path) ->
     assert report.findings == []
     assert report.structure.objects == len(golden.snapshot)
     assert report.packs_read == sum(name.startswith("packs/") for name in golden.snapshot)
-    assert not any(survey(vault, Silent()).missing.values())
+    assert not any(key.missing for key in survey(vault, Silent()).keys.values())
 
 
 def test_what_is_expected_is_what_the_recipe_puts_in() -> None:

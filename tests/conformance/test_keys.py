@@ -7,13 +7,13 @@ import pytest
 from donjon.keys import passphrase
 from donjon.keys.base import Opener, Recipient
 from donjon.keys.recovery import RecoveryKit, read_kit, write_kit
-from donjon.testing.key_tests import KeyTests
+from donjon.testing.key_tests import PublicKeyTests
 
 CHEAP = passphrase.Cost(memory_kib=8 * 1024, passes=1, lanes=1)
 PASSPHRASE = "correct horse battery staple"
 
 
-class KitTests(KeyTests):
+class KitTests(PublicKeyTests):
     """A kit is written to a file and read again whenever its owner is asked to open."""
 
     protected: bool
@@ -43,7 +43,7 @@ class TestProtectedKit(KitTests):
     protected = True
 
 
-class TestPassphrase(KeyTests):
+class TestPassphrase(PublicKeyTests):
     def make(self, name: str) -> tuple[Recipient, Opener]:
         recipient = passphrase.create(name, PASSPHRASE, created_at=1, cost=CHEAP)
         return recipient, passphrase.unlock(recipient, PASSPHRASE)

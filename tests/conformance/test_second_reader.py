@@ -25,10 +25,10 @@ from donjon.core.clock import system_clock
 from donjon.core.events import Silent
 from donjon.keys.recovery import RecoveryKit, write_kit
 from donjon.repository.cache import Cache
+from donjon.repository.creation import create_vault
 from donjon.repository.keyring import vault_id_of
 from donjon.repository.points import list_points, open_point
 from donjon.repository.tree import Tree
-from donjon.repository.vault import create_vault
 from donjon.repository.writing import WriteSession
 from donjon.sources.tree import TreeSource
 from donjon.stores.local import LocalStore

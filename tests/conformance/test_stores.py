@@ -20,6 +20,7 @@ from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import FaultyStore
 from donjon.testing.folders import remove_tree
+from donjon.testing.ministack import MiniStack
 from donjon.testing.seaweedfs import SeaweedFs
 from donjon.testing.sshd import SshServer, ssh_server
 from donjon.testing.store_tests import DATA, StoreTests
@@ -139,6 +140,21 @@ class TestS3Store(StoreTests):
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(extend, ends))
         assert store.head(info.name).retain_until in ends
+
+
+class TestS3StoreOnMiniStack(TestS3Store):
+    """On another server that enforces locks, as a user of an account of its own."""
+
+    @pytest.fixture
+    def store(self, aws: MiniStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+        for name, value in aws.root().environment.items():
+            monkeypatch.setenv(name, value)
+        with S3Store(aws.url(aws.make_bucket(), "vault")) as store:
+            yield store
+
+    def pass_until(self, store: ObjectStore, moment: int) -> None:
+        """MiniStack counts the second in which a lock ends as locked."""
+        super().pass_until(store, moment + 1)
 
 
 class TestFirstVersions(OnManualClock):

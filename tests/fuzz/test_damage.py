@@ -70,7 +70,7 @@ Damage = Callable[[bytes], Iterator[tuple[int, bytes]]]
 
 def damaged_store(name: str, data: bytes) -> MemoryStore:
     snapshot = {**GOLDEN.snapshot, name: replace(GOLDEN.snapshot[name], data=data)}
-    return MemoryStore.from_snapshot(snapshot, ManualClock(1_900_000_000))
+    return MemoryStore.from_snapshot(snapshot, ManualClock(1_801_000_000))
 
 
 def open_with(store: MemoryStore, opener: Opener) -> Vault:
@@ -149,5 +149,5 @@ def test_a_swapped_object_is_found(tmp_path: Path) -> None:
         found = [name for name in large.snapshot if name.startswith(folder)]
         for name, other in zip(found, found[1:] + found[:1], strict=True):
             snapshot = {**large.snapshot, name: large.snapshot[other]}
-            store = MemoryStore.from_snapshot(snapshot, ManualClock(1_900_000_000))
+            store = MemoryStore.from_snapshot(snapshot, ManualClock(1_801_000_000))
             assert is_found(store, opener, tmp_path / name), f"{other} as {name}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from donjon.format.entries import Entry, Kind
 from donjon.stores.memory import MemoryObject, MemorySnapshot
+from donjon.targets.base import NewFile, Outcome
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,14 @@ class MemoryTarget:
 
     def finish_directory(self, path: bytes, entry: Entry) -> None:
         self.keep(path, entry)
+
+    def write_files(self, files: Sequence[NewFile]) -> list[Outcome]:
+        for new in files:
+            file = self.create_file(new.path, new.entry)
+            for offset, data in new.pieces:
+                file.write_at(offset, data)
+            file.finish()
+        return [True] * len(files)
 
     def create_file(self, path: bytes, entry: Entry) -> MemoryFile:
         return MemoryFile(self, path, entry)

@@ -42,7 +42,7 @@ class Golden:
 
     def store(self) -> MemoryStore:
         """A store with this vault, long after it was made."""
-        return MemoryStore.from_snapshot(self.snapshot, ManualClock(1_900_000_000))
+        return MemoryStore.from_snapshot(self.snapshot, ManualClock(1_801_000_000))
 
     def kit(self, number: int = 0) -> RecoveryKit:
         return read_kit(self.kits[number])

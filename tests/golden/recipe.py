@@ -30,10 +30,12 @@ from donjon.keys import passphrase
 from donjon.keys.argon2id import Cost
 from donjon.keys.recovery import RecoveryKit, write_kit
 from donjon.repository.cache import Cache
+from donjon.repository.creation import create_vault
 from donjon.repository.credential import WriterCredential
-from donjon.repository.keyring import removal_record, vault_id_of
+from donjon.repository.keyring import vault_id_of
+from donjon.repository.records import removal_record
 from donjon.repository.sealing import reseal
-from donjon.repository.vault import Vault, add_recipient, create_vault
+from donjon.repository.vault import Vault, add_recipient
 from donjon.repository.writing import WriteSession
 from donjon.stores.memory import MemoryStore
 from donjon.testing.clock import ManualClock

@@ -9,6 +9,7 @@ import pytest
 
 from donjon.testing.folders import remove_tree
 from tests.integration.cli import Donjon
+from tests.integration.planted import open_to_others
 
 
 @pytest.fixture
@@ -16,8 +17,11 @@ def host(tmp_path: Path) -> Iterator[Donjon]:
     """A host with the command and no vault."""
     folder = tmp_path / "host"
     folder.mkdir()
-    yield Donjon(folder)
+    host = Donjon(folder)
+    yield host
+    others = list(open_to_others([host.home]))
     remove_tree(folder)
+    assert not others, "files of a host's home that others may read"
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from donjon.app.setup import certify
 from donjon.backup.job import Job
@@ -14,17 +16,20 @@ from donjon.backup.run import Outcome, run_backup
 from donjon.codec.chunk import Sizes
 from donjon.codec.sign import SigningKey
 from donjon.core.events import Silent
+from donjon.format.approvers import ApproverList
+from donjon.format.vault import VaultSecret
 from donjon.keys.recovery import RecoveryKit
 from donjon.recovery.request import Request
 from donjon.recovery.restore import Restored, restore
 from donjon.repository.cache import Cache
+from donjon.repository.creation import create_vault
 from donjon.repository.credential import WriterCredential
 from donjon.repository.index import Index
 from donjon.repository.keyring import vault_id_of
 from donjon.repository.points import OpenPoint, list_points, open_point
 from donjon.repository.reading import ChunkReader
 from donjon.repository.rebuild import complete_index
-from donjon.repository.vault import Vault, create_vault, open_vault
+from donjon.repository.vault import Vault, open_vault
 from donjon.repository.verify import Report, remember_bad_packs, verify_content, verify_structure
 from donjon.repository.writing import WriteSession
 from donjon.sources.tree import TreeSource
@@ -49,7 +54,12 @@ class Host:
     clock: ManualClock
 
     def backup(
-        self, store: ObjectStore, *sources: Path, workload: str = "files", read_all: bool = False
+        self,
+        store: ObjectStore,
+        *sources: Path,
+        workload: str = "files",
+        read_all: bool = False,
+        compact_percent: float = 0,
     ) -> Outcome:
         """One backup through this store; whatever goes wrong comes out."""
         vault = open_vault(store)
@@ -58,7 +68,9 @@ class Host:
             vault, self.credential.signing_key, self.credential.writer_id, self.cache, self.clock
         )
         paths = tuple(os.fsencode(path) for path in sources)
-        job = Job(TreeSource(paths), workload, "host", paths, read_all=read_all)
+        job = Job(
+            TreeSource(paths), workload, "host", paths, read_all=read_all, compact_percent=compact_percent
+        )
         try:
             return run_backup(job, session, self.cache, self.clock, Silent())
         finally:
@@ -77,10 +89,19 @@ class Place:
     hosts: list[Host] = field(default_factory=list)
 
     @classmethod
-    def make(cls, folder: Path, *, lock_s: int = 0, sizes: Sizes = SMALL) -> Place:
-        """A vault with one host."""
-        clock = ManualClock()
-        store, root = MemoryStore(clock), SigningKey.generate()
+    def make(
+        cls,
+        folder: Path,
+        *,
+        lock_s: int = 0,
+        sizes: Sizes = SMALL,
+        other: tuple[ObjectStore, ManualClock] | None = None,
+        approvers: Callable[[VaultSecret], ApproverList] | None = None,
+    ) -> Place:
+        """A vault with one host, in memory or in another store; those have no snapshots."""
+        clock = other[1] if other else ManualClock()
+        store = cast("MemoryStore", other[0]) if other else MemoryStore(clock)
+        root = SigningKey.generate()
         made = RecoveryKit.generate(
             vault_id=vault_id_of(root.public),
             vault_name="v",
@@ -89,7 +110,15 @@ class Place:
             with_root=False,
         )
         kit = replace(made, root_seed=root.seed)
-        create_vault(store, kit.vault_id, root, [kit.recipient("first")], lock_s=lock_s, sizes=sizes)
+        create_vault(
+            store,
+            kit.vault_id,
+            root,
+            [kit.recipient("first")],
+            lock_s=lock_s,
+            sizes=sizes,
+            approvers=approvers,
+        )
         place = cls(folder, store, clock, root, kit)
         place.add_host()
         return place

@@ -139,14 +139,14 @@ def test_without_any_key_what_needs_one_ends_with_13(donjon: Donjon, source: Pat
 
 def test_init_never_overwrites(donjon: Donjon, tmp_path: Path) -> None:
     before = _state(donjon.folder)
-    done = donjon.run("init", donjon.vault, "--kit", tmp_path / "second.kit", code=1)
+    done = donjon.run("init", "--single-recipient", donjon.vault, "--kit", tmp_path / "second.kit", code=1)
     _assert_clear(done.stderr, str(donjon.vault), "vault already")
     full = tmp_path / "full"
     full.mkdir()
     (full / "letter").write_bytes(b"x")
-    done = donjon.run("init", full, "--kit", tmp_path / "second.kit", code=1)
+    done = donjon.run("init", "--single-recipient", full, "--kit", tmp_path / "second.kit", code=1)
     _assert_clear(done.stderr, str(full), "not empty")
-    done = donjon.run("init", tmp_path / "new", "--kit", donjon.kit, code=1)
+    done = donjon.run("init", "--single-recipient", tmp_path / "new", "--kit", donjon.kit, code=1)
     _assert_clear(done.stderr, str(donjon.kit), "exists")
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "second.kit").exists()
@@ -202,7 +202,7 @@ def test_a_full_disk_commits_no_point_and_the_next_run_goes_on(
     source = tmp_path / "large"
     source.mkdir()
     (source / "file").write_bytes(os.urandom(20_000_000))
-    host.run("init", small_disk / "vault", "--kit", host.kit, "--lock", "none")
+    host.run("init", "--single-recipient", small_disk / "vault", "--kit", host.kit, "--lock", "none")
     done = host.run("backup", source, code=1)
     _assert_clear(done.stderr)
     assert host.json("points")["points"] == []

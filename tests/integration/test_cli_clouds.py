@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import ContainerClient
-from google.api_core.exceptions import GoogleAPICallError
 
-from donjon.core.clock import system_clock
-from donjon.testing.azure import ACCOUNT, azure, azurite
-from donjon.testing.gcs import fake_gcs_server, gcs
+from donjon.testing.azure import azurite
+from donjon.testing.folders import remove_tree
+from donjon.testing.gcs import fake_gcs_server
 from donjon.testing.trees import compare_trees
-from tests.clouds import new_bucket, new_container
 from tests.integration.cli import Donjon
+from tests.integration.cloud import Cloud, google, microsoft
 from tests.integration.engine import fill
-
-
-@dataclass(frozen=True)
-class CloudHost(Donjon):
-    """A host that finds its cloud as the SDKs do, by their own variables."""
-
-    variables: tuple[tuple[str, str], ...] = ()
-
-    def environment(self) -> dict[str, str]:
-        return super().environment() | dict(self.variables)
-
-
-@dataclass(frozen=True)
-class Cloud:
-    donjon: CloudHost
-    url: str
-    unfit_url: str
-    #: Deletes whatever it can, versions included; returns how many deletes were refused, and carried out.
-    destroy: Callable[[], tuple[int, int]]
-    #: Puts something else under every name.
-    cover: Callable[[], None]
 
 
 @pytest.fixture(scope="module")
@@ -55,64 +31,16 @@ def azure_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def google(host: Donjon, google_port: int) -> Iterator[Cloud]:
-    with gcs(google_port, system_clock) as (front, client):
-        name, unfit = new_bucket(client), new_bucket(client, locks=False)
-
-        def destroy() -> tuple[int, int]:
-            outcomes = []
-            blobs = list(client.list_blobs(name, versions=True))
-            for blob in [*(client.bucket(name).blob(blob.name) for blob in blobs), *blobs]:
-                try:
-                    blob.delete(retry=None)
-                    outcomes.append(True)
-                except GoogleAPICallError:
-                    outcomes.append(False)
-            return outcomes.count(False), outcomes.count(True)
-
-        def cover() -> None:
-            for key in {blob.name for blob in client.list_blobs(name, versions=True)}:
-                client.bucket(name).blob(key).upload_from_string(b"not a backup", retry=None)
-
-        variables = (("STORAGE_EMULATOR_HOST", front.address), ("GOOGLE_CLOUD_PROJECT", "test"))
-        donjon = CloudHost(host.folder, variables=variables)
-        yield Cloud(donjon, f"gs://{name}/vaults/web", f"gs://{unfit}", destroy, cover)
-
-
-@pytest.fixture
-def microsoft(host: Donjon, azure_port: int) -> Iterator[Cloud]:
-    with azure(azure_port, system_clock) as (front, connection):
-        name, unfit = new_container(front), new_container(front, locks=False)
-        client = ContainerClient.from_connection_string(connection, name, retry_total=0)
-
-        def destroy() -> tuple[int, int]:
-            outcomes = []
-            blobs = list(client.list_blobs(include=["versions"]))
-            for blob, version in [*((blob, None) for blob in blobs), *((b, b.version_id) for b in blobs)]:
-                try:
-                    client.delete_blob(blob.name, version_id=version)
-                    outcomes.append(True)
-                except HttpResponseError:
-                    outcomes.append(False)
-            return outcomes.count(False), outcomes.count(True)
-
-        def cover() -> None:
-            for key in {blob.name for blob in client.list_blobs(include=["versions"])}:
-                client.upload_blob(key, b"not a backup", overwrite=True)
-
-        variables = (("AZURE_STORAGE_CONNECTION_STRING", connection),)
-        donjon = CloudHost(host.folder, variables=variables)
-        yield Cloud(
-            donjon, f"azure://{ACCOUNT}/{name}/vaults/web", f"azure://{ACCOUNT}/{unfit}", destroy, cover
-        )
-        client.close()
+def in_google(host: Donjon, google_port: int) -> Iterator[Cloud]:
+    with google(host, google_port) as made:
+        yield made
 
 
 @pytest.fixture(params=["google", "microsoft"])
-def cloud(request: pytest.FixtureRequest) -> Cloud:
-    found = request.getfixturevalue(request.param)
-    assert isinstance(found, Cloud)
-    return found
+def cloud(request: pytest.FixtureRequest, host: Donjon) -> Iterator[Cloud]:
+    port = request.getfixturevalue("google_port" if request.param == "google" else "azure_port")
+    with (google if request.param == "google" else microsoft)(host, port) as made:
+        yield made
 
 
 @pytest.fixture
@@ -124,7 +52,7 @@ def source(tmp_path: Path) -> Path:
 
 def test_a_vault_survives_whoever_deletes_all_that_can_be_deleted(cloud: Cloud, source: Path) -> None:
     donjon = cloud.donjon
-    made = donjon.json("init", cloud.url, "--kit", donjon.kit, "--lock", "7d")
+    made = donjon.json("init", "--single-recipient", cloud.url, "--kit", donjon.kit, "--lock", "7d")
     assert made["lock_enforcement"] == "provider"
     donjon.run("backup", source)
     (source / "later").write_bytes(b"x" * 9_000_000)  # a pack that takes more than one request
@@ -150,8 +78,57 @@ def test_a_vault_survives_whoever_deletes_all_that_can_be_deleted(cloud: Cloud, 
 
 def test_init_refuses_a_bucket_without_locks_and_tells_the_fix(cloud: Cloud) -> None:
     donjon = cloud.donjon
-    error = donjon.run("init", cloud.unfit_url, "--kit", donjon.kit, code=1).stderr.decode()
+    error = donjon.run(
+        "init", "--single-recipient", cloud.unfit_url, "--kit", donjon.kit, code=1
+    ).stderr.decode()
     assert cloud.unfit_url in error
     assert "nothing can be locked" in error
     assert "--enable-per-object-retention" in error or "migrate-vlw" in error
     assert not donjon.kit.exists()
+
+
+def test_init_makes_or_mends_a_bucket_of_google(in_google: Cloud, source: Path) -> None:
+    donjon = in_google.donjon
+    missing = donjon.run("init", "--single-recipient", "gs://not-there/v", "--kit", donjon.kit, code=1)
+    assert b"there is no such bucket" in missing.stderr
+    assert b"--create" in missing.stderr
+    refused = donjon.run(
+        "init", "--single-recipient", in_google.unfit_url, "--kit", donjon.kit, "--create", code=1
+    )
+    assert b"nothing can be locked" in refused.stderr  # that is there from the start, or never
+    made = donjon.json(
+        "init",
+        "--single-recipient",
+        "gs://not-there/v",
+        "--kit",
+        donjon.kit,
+        "--create",
+    )
+    assert made["lock_enforcement"] == "provider"
+    donjon.run("backup", source)
+    assert donjon.json("verify", "--data", "100")["ok"]
+
+
+def test_a_copy_in_the_cloud_comes_back_from_under_what_others_laid_over_it(
+    cloud: Cloud, source: Path, tmp_path: Path
+) -> None:
+    donjon = cloud.donjon
+    donjon.init(lock="7d")
+    donjon.run("backup", source)
+    copy = ("copy", "--vault", donjon.vault, "--to")
+    donjon.run(*copy, cloud.unfit_url, code=1)
+    made = donjon.json(*copy, cloud.url)
+    assert (made["points"], made["lock_enforcement"], made["problems"]) == (1, "provider", [])
+    assert donjon.json(*copy, cloud.url)["objects"] == 0
+    refused, hidden = cloud.destroy()
+    assert refused == hidden == made["objects"]
+    cloud.cover()
+    back = tmp_path / "back"
+    returned = donjon.json("copy", "--vault", cloud.url, "--to", back, "--lock", "7d")
+    assert (returned["objects"], returned["problems"]) == (made["objects"], [])
+    try:
+        assert donjon.json("verify", "--vault", back, "--data", "100")["ok"]
+        donjon.run("restore", "--vault", back, f"latest:{source}", tmp_path / "restored")
+        assert compare_trees(bytes(source), bytes(tmp_path / "restored")) == []
+    finally:
+        remove_tree(back)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from donjon.testing.folders import remove_tree
-from tools.demo import DemoFailed, prove
+from tools.demo_stage import DemoFailed, prove
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 300
@@ -52,23 +54,102 @@ def play(place: Path, *prefix: str) -> subprocess.CompletedProcess[str]:
 
 
 def left_behind(place: Path) -> list[Path]:
-    return [*(place / "tmp").iterdir(), *(place / "user").iterdir()]
+    """Files, and processes that were started with a path of the demo."""
+    return [*(place / "tmp").iterdir(), *(place / "user").iterdir(), *processes(place)]
+
+
+def processes(place: Path) -> list[Path]:
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.fsencode(place / "tmp") in command.read_bytes():
+                found.append(command.parent)
+    return found
+
+
+def tables(output: str) -> list[dict[str, list[str]]]:
+    """What each drill tells of each attack: outcome, what was expected, seen and answered."""
+    found: list[dict[str, list[str]]] = []
+    for line in output.splitlines():
+        outcome, *cells = re.split(r"\s{2,}", line.strip())
+        if line.startswith("Attacked "):
+            found.append({})
+        elif found and outcome in {"passed", "skipped", "FAILED"} and len(cells) > 2:
+            found[-1][cells[0]] = [outcome, *cells[1:]]
+    return found
+
+
+#: What a server with locks refuses to everybody, and how.
+REFUSED = {
+    "delete a locked version": "403 AccessDenied",
+    "delete a locked version, with the bypass of GOVERNANCE": "403 AccessDenied",
+    "delete locked versions in a batch": "AccessDenied",
+    "delete in a batch, with the bypass": "AccessDenied",
+    "shorten a lock": "403 AccessDenied",
+    "shorten a lock, with the bypass": "403 AccessDenied",
+    "change a lock to GOVERNANCE": "403 AccessDenied",
+    "change a lock to GOVERNANCE, with the bypass": "403 AccessDenied",
+    "remove a lock": "400 InvalidRequest",
+}
+OF_THE_BUCKET = {"suspend versioning": "409 InvalidBucketState", "delete the bucket": "409 BucketNotEmpty"}
 
 
 def test_the_demo_loses_and_recovers_real_files_and_leaves_nothing_behind(place: Path) -> None:
     done = play(place)
     assert (done.returncode, done.stderr) == (0, "")
     commands = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("$ donjon")]
-    assert commands == ["init", "backup", "backup", "points", "diff", "verify", "restore"]
+    first = ["init", "backup", "backup", "points", "diff", "verify", "restore"]
+    second = ["init", "backup", "drill", "drill", "verify", "restore"]
+    third = ["init", "auditor", "plan", "plan", "verify", "verify", "restore", "restore", "restore"]
+    assert commands == [*first, *second, *third, "status", "status"]
     for text in (
         "2 added, 2 removed",
         "Sound: ",
         "are garbage now",
         "attribute came back",
+        "tried in 2 drills; none of it destroyed anything, and all is signed",
         "What to try next",
     ):
         assert text in done.stdout
+    assert_second_act(done.stdout.partition("== Third act")[0])
+    assert_third_act(done.stdout.partition("== Third act")[2])
     assert left_behind(place) == []
+
+
+def assert_second_act(output: str) -> None:
+    """Each attack was refused by the server, or covered what is still there; then all came back."""
+    writer, administrator = tables(output)
+    assert set(writer) == set(administrator)
+    assert not [what for table in (writer, administrator) for what in table if table[what][0] == "FAILED"]
+    for table in (writer, administrator):
+        assert {what: table[what] for what in REFUSED} == {
+            what: ["passed", "refused", "refused", code] for what, code in REFUSED.items()
+        }
+    for what, code in OF_THE_BUCKET.items():
+        assert administrator[what] == ["passed", "refused", "refused", code]
+        assert writer[what] == ["passed", "refused", "refused", "403 AccessDenied"]
+    assert writer["hide an object with a delete marker"][2] == "refused"
+    assert administrator["hide an object with a delete marker"][2] == "accepted, nothing lost"
+    assert writer["extend a lock by 99 years"][2] == "known: went through"
+    found = re.search(r"All (\d+) objects are there, with the same bytes and the same locks.", output)
+    assert found is not None
+    objects = int(found[1])
+    assert objects >= 6
+    # What the drills left, two canaries each and their evidence, is laid over as well.
+    assert output.count("  hidden, suspicious   ") == objects + 4 + 2
+    assert "attribute came back from the bucket." in output
+
+
+def assert_third_act(output: str) -> None:
+    """Every cell was met for each workload, until the copy was destroyed on which the copies rested."""
+    rows = [
+        line.split() for line in output.splitlines() if line.startswith(("documents ", "machine ", "photos "))
+    ]
+    green, red = rows[:3], rows[3:6]
+    assert [row[1:3] for row in green] == [["3", "ok"]] * 3
+    assert not any("RED" in row for row in green)
+    assert [row[1:3] for row in red] == [["2", "RED"]] * 3
+    assert "copies: backup cellar is not whole" in output
 
 
 def test_without_the_immutable_flag_the_demo_says_that_nothing_would_hold(place: Path) -> None:
@@ -83,7 +164,9 @@ def test_without_the_immutable_flag_the_demo_says_that_nothing_would_hold(place:
 @pytest.mark.parametrize(
     ("number", "everybody"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C", "kill"]
 )
-@pytest.mark.parametrize("moment", ["== Some real files", "$ donjon backup", "== Prove it"])
+@pytest.mark.parametrize(
+    "moment", ["== Some real files", "$ donjon backup", "== Second act", "== Somebody", "$ donjon plan run"]
+)
 def test_an_interrupted_demo_leaves_nothing_behind(
     place: Path, number: signal.Signals, everybody: bool, moment: str
 ) -> None:

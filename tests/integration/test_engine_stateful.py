@@ -21,13 +21,17 @@ from donjon.core.units import MIB
 from donjon.format import names
 from donjon.format.pack import PackKind
 from donjon.format.vault import Action
+from donjon.plan.retention import Policy
 from donjon.repository import packer
 from donjon.repository.check import check_structure
-from donjon.repository.keyring import removal_record
+from donjon.repository.records import removal_record
 from donjon.testing.faulty import Crash, Fault, FaultyStore
 from donjon.testing.trees import compare_trees
+from tests.integration.custody import Custody
 from tests.integration.engine import DAY, Host, Place, change, fill
+from tests.integration.witnesses import Watched
 
+POLICIES = st.sampled_from([Policy(), Policy(last=1), Policy(last=2), Policy(daily=2)])
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -42,7 +46,11 @@ class Vaults(RuleBasedStateMachine):
         self.place = Place.make(self.folder / "place", lock_s=30 * DAY if locked else 0)
         self.source = self.folder / "source"
         fill(self.source, 40, seed, size_bytes=30_000)
+        self.watched = Watched(self.place, self.source)
+        self.watched.add_custodian()
+        self.custody = Custody(self.watched)
         self.wanted: dict[bytes, Path] = {}
+        self.given_up: set[bytes] = set()
         self.revoked: set[bytes] = set()
 
     def teardown(self) -> None:
@@ -62,14 +70,14 @@ class Vaults(RuleBasedStateMachine):
     def change_files(self, seed: int) -> None:
         change(self.source, seed % 1000)
 
-    @rule(seed=SEEDS)
-    def back_up(self, seed: int) -> None:
+    @rule(seed=SEEDS, compact_percent=st.sampled_from([0, 0, 50, 90]))
+    def back_up(self, seed: int, compact_percent: float) -> None:
         host = self._host(seed)
         if host.credential.writer_id in self.revoked:
             with pytest.raises(DonjonError, match="revoked"):
                 host.backup(self.place.store, self.source)
             return
-        outcome = host.backup(self.place.store, self.source)
+        outcome = host.backup(self.place.store, self.source, compact_percent=compact_percent)
         assert outcome.counts.problems == []
         self.wanted[outcome.point] = self._keep()
 
@@ -96,9 +104,31 @@ class Vaults(RuleBasedStateMachine):
             self.place.store.delete_expired(found[seed % len(found)])
             self.lost_index = True
 
-    @rule(days=st.integers(0, 5))
+    @rule(days=st.integers(0, 20))
     def wait(self, days: int) -> None:
         self.place.clock.advance(days * DAY)
+
+    @rule(policy=POLICIES)
+    def extend(self, policy: Policy) -> None:
+        if self.place.open().object.lock_s:
+            done = self.custody.extend(policy)
+            assert (done.debt, done.failed) == (0, [])
+
+    @rule(policy=POLICIES, call=st.integers(1, 60), after=st.booleans())
+    def crash_while_extending(self, policy: Policy, call: int, after: bool) -> None:
+        fault = Fault.CRASH_AFTER if after else Fault.CRASH_BEFORE
+        if self.place.open().object.lock_s:
+            with contextlib.suppress(Crash, DonjonError):
+                self.custody.extend(policy, FaultyStore(self.place.store, {call: fault}))
+
+    @rule(policy=POLICIES, call=st.integers(1, 60))
+    def reap(self, policy: Policy, call: int) -> None:
+        """Only points that the policy gives up, and whose manifest is not locked, may lose anything."""
+        _, standings = self.custody.look(policy)
+        self.given_up |= {s.point.point_id for s in standings if not s.is_spared}
+        with contextlib.suppress(Crash, DonjonError):
+            self.custody.reap(policy, FaultyStore(self.place.store, {call: Fault.CRASH_BEFORE}))
+        self.custody.reap(policy)
 
     @precondition(lambda self: len(self.place.hosts) < 3)
     @rule()
@@ -124,9 +154,10 @@ class Vaults(RuleBasedStateMachine):
 
     @rule(seed=SEEDS)
     def restore(self, seed: int) -> None:
-        if not self.wanted:
+        kept = sorted(self.wanted.keys() - self.given_up)
+        if not kept:
             return
-        point_id = sorted(self.wanted)[seed % len(self.wanted)]
+        point_id = kept[seed % len(kept)]
         point = next(point for point in self.place.points() if point.point_id == point_id)
         target = self.folder / f"out{random.getrandbits(64):x}"
         done = self.place.restore(target, point=point, under=os.fsencode(self.source).lstrip(b"/"))

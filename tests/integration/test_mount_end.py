@@ -24,7 +24,10 @@ def place(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "source/letter").write_text("Dear all")
     (tmp_path / "mount").mkdir()
     try:
-        for arguments in (("init", "vault", "--kit", "kit"), ("backup", "source", "--workload", "home")):
+        for arguments in (
+            ("init", "--single-recipient", "vault", "--kit", "kit"),
+            ("backup", "source", "--workload", "home"),
+        ):
             command = [*DONJON, *arguments, "--quiet"]
             subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), check=True, timeout=TIMEOUT_S)
         yield tmp_path

@@ -19,6 +19,7 @@ from donjon.testing.trees import compare_trees
 ROOT = Path(__file__).resolve().parents[2]
 DONJON = [sys.executable, "-m", "donjon"]
 TIMEOUT_S = 60
+INIT = "donjon init /srv/vault --kit /media/usb/vault.kit --second-kit /media/usb2/second.kit"
 _FOREIGN = re.compile(r"(?<![\w.])/(?=(srv|media|etc|home|tmp|mnt)\b)")
 
 
@@ -93,19 +94,19 @@ def test_the_commands_of_the_readme_work_as_written(newcomer: Newcomer) -> None:
 
 
 def test_what_init_says_is_meant_for_people(newcomer: Newcomer) -> None:
-    said = newcomer.types("donjon init /srv/vault --kit /media/usb/vault.kit --lock 90d")
+    said = newcomer.types(f"{INIT} --lock 90d")
     assert "90 d" in said
     assert "h 00 m" not in said
 
 
 def test_verify_with_a_key_does_not_claim_that_there_was_none(newcomer: Newcomer) -> None:
-    newcomer.types("donjon init /srv/vault --kit /media/usb/vault.kit")
+    newcomer.types(INIT)
     assert "no key given" in newcomer.types("donjon verify")
     assert "no key given" not in newcomer.types("donjon verify --kit /media/usb/vault.kit")
 
 
 def test_a_backup_tells_how_long_it_took_in_parts_of_a_second(newcomer: Newcomer) -> None:
-    newcomer.types("donjon init /srv/vault --kit /media/usb/vault.kit")
+    newcomer.types(INIT)
     took = json.loads(newcomer.types("donjon backup /etc --json"))["duration_s"]
     assert 0 < took < TIMEOUT_S
     assert took != int(took)
@@ -113,7 +114,7 @@ def test_a_backup_tells_how_long_it_took_in_parts_of_a_second(newcomer: Newcomer
 
 def test_a_protected_kit_says_how_to_give_its_passphrase(newcomer: Newcomer) -> None:
     (newcomer.root / "phrase").write_text("six words or more, all random\n")
-    newcomer.types("donjon init /srv/vault --kit vault.kit --passphrase-file phrase")
+    newcomer.types("donjon init /srv/vault --kit vault.kit --second-kit b.kit --passphrase-file phrase")
     newcomer.types("donjon backup /etc")
     assert "--passphrase-file FILE" in newcomer.types(
         "donjon restore latest /tmp/all --kit vault.kit", code=13

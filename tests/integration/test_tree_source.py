@@ -20,6 +20,7 @@ from donjon.sources.item import TreeItem
 from donjon.sources.selection import CACHE_TAG_SIGNATURE, Selection
 from donjon.sources.stream import UNKNOWN_SIZE, StreamSource
 from donjon.sources.tree import TreeSource
+from donjon.testing.folders import open_to_others
 from donjon.testing.source_tests import SourceTests, read_all
 from donjon.testing.trees import DEEP_NAMES, build_gnarly_tree
 from donjon.testing.users import acting_as
@@ -30,8 +31,7 @@ OTHER_USER = 12345
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[bytes]:
     """A folder that others may enter, removed in the end, whatever it holds."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     yield os.fsencode(tmp_path)
     shutil.rmtree(tmp_path)
 

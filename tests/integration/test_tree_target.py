@@ -21,6 +21,7 @@ from donjon.targets.attributes import MAX_WARNINGS
 from donjon.targets.base import Overwrite, Target
 from donjon.targets.tree import TEMPORARY_PREFIX, TreeTarget
 from donjon.targets.writer import UNFINISHED_FILE
+from donjon.testing.folders import open_to_others
 from donjon.testing.trees import ACCESS_ACL, DEFAULT_ACL, build_gnarly_tree, compare_trees
 from donjon.testing.users import acting_as
 
@@ -34,8 +35,7 @@ FIFO = Entry(depth=0, name=b"p", kind=int(Kind.FIFO), mode=0o622, mtime_s=8)
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[bytes]:
     """A folder that others may enter, with one beside the target that must never change."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    open_to_others(tmp_path)
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside" / "f").write_bytes(b"precious")
     yield os.fsencode(tmp_path)

@@ -16,7 +16,7 @@ from donjon.repository.attest import sign_checkpoint
 from donjon.repository.check import Finding
 from donjon.repository.checkpoints import Signed, is_revoked, parse_checkpoint
 from donjon.repository.credential import CustodianCredential
-from donjon.repository.keyring import custodian_record, removal_record
+from donjon.repository.records import custodian_record, removal_record
 from donjon.repository.verify import verify_structure
 from donjon.repository.witness import judge
 from donjon.stores.base import ObjectStore
@@ -50,7 +50,7 @@ class Watched:
             self.place.store,
             self.place.root,
             lambda n, p: custodian_record(key.public, f"c{n}", vault.secret, self.place.clock(), n, p),
-            None,
+            vault.lock_end(),
         )
         self.custodians.append(
             CustodianCredential(
@@ -70,7 +70,7 @@ class Watched:
             self.place.store,
             self.place.root,
             lambda n, p: removal_record(Action.REVOKE_CUSTODIAN, who, now, n, p),
-            None,
+            vault.lock_end(),
         )
 
     def backup(self, times: int = 1) -> None:

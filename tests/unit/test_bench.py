@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench import report, s3_report
 from bench.budgets import judge
 from bench.corpora import Corpus
 from bench.measure import Command, CommandError, count, measure, remove
-from bench.results import PHASES, VERSION, Result, Results
+from bench.results import PHASES, S3, STORES, VERSION, Result, Results
 
 BIG = Corpus("big", 2, 4 << 30, 1)
 
@@ -79,6 +80,56 @@ def test_the_report_tells_what_is_missing_and_what_was_not_side_by_side(tmp_path
     assert "Donjon: not measured yet" in text
     assert "**not** measured in one run" in text
     assert "12.0 s, 12.0 cpu-s, 100 MB" in text
+
+
+def in_bucket(results: Results, donjon_s: float, requests: int) -> None:
+    for corpus in ("big", "small"):
+        for tool, wall_s, asked in (("restic", 12.0, 90), ("donjon", donjon_s, requests)):
+            results.add([on_s3(tool, corpus, phase, wall_s, asked) for phase in s3_report.PHASES])
+
+
+def on_s3(tool: str, corpus: str, phase: str, wall_s: float, requests: int) -> Result:
+    return replace(result(tool, corpus, phase, wall_s), store=S3, requests=requests, calls=requests + 1)
+
+
+@pytest.mark.parametrize(
+    ("donjon_s", "requests", "missed"), [(6.0, 30, 0), (6.1, 30, 4), (6.0, 31, 4), (7.0, 31, 8)]
+)
+def test_budgets_on_s3_compare_with_restic(
+    tmp_path: Path, donjon_s: float, requests: int, missed: int
+) -> None:
+    results = Results(tmp_path / "results.json")
+    in_bucket(results, donjon_s, requests)
+    section = s3_report.section(Results(tmp_path / "results.json"), [], "a machine")
+    assert section.count("**not met**") == missed
+    assert section.count(" | met |") == 9 - missed
+    assert f"{requests} requests" in section
+
+
+def test_a_part_of_the_report_stays_when_only_the_other_one_was_measured(tmp_path: Path) -> None:
+    path = tmp_path / "report.md"
+    report.write(path, full(tmp_path, 2.0), [BIG], tmp_path)
+    folders = path.read_text()
+    assert s3_report.HEADING not in folders
+    elsewhere = Results(tmp_path / "elsewhere.json")
+    in_bucket(elsewhere, 5.0, 10)
+    report.write(path, elsewhere, [BIG], tmp_path)
+    both = path.read_text()
+    assert both.startswith(f"{folders}\n{s3_report.HEADING}\n")
+    report.write(path, full(tmp_path / "anew", 2.0), [BIG], tmp_path)
+    assert path.read_text() == both
+    report.write(path, elsewhere, [BIG], tmp_path)
+    assert path.read_text() == both
+
+
+def test_measuring_in_a_bucket_replaces_nothing_measured_in_folders(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.json")
+    results.add([result("restic", "big", "backup", 5.0)])
+    results.add([replace(on_s3("restic", "big", "backup", 9.0, 7), run="2026-02-02T00:00:00+00:00")])
+    folder, bucket = (results.summary("restic", "big", "backup", store) for store in STORES)
+    assert folder is not None
+    assert bucket is not None
+    assert (folder.wall_s, folder.requests, bucket.wall_s, bucket.requests) == (5.0, None, 9.0, 7)
 
 
 def test_a_command_is_measured_with_what_it_used_itself(tmp_path: Path) -> None:

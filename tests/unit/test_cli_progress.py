@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from donjon.cli.output import Output, _Lines
+from donjon.cli.output import Colour, Output, _Lines
 
 GIB = 1 << 30
 
@@ -46,3 +46,18 @@ def test_scripts_that_read_json_get_no_lines_about_progress(capsys: pytest.Captu
     lines.advance(items=20)
     lines.note("/srv/x: Permission denied")
     assert capsys.readouterr().err == "donjon: /srv/x: Permission denied\n"
+
+
+def test_colours_are_for_terminals_and_no_text_can_bring_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = [("3 ok", Colour.GREEN), ("  \x1b[31mred\nline  ", None)]
+    Output().painted(line)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().painted(line)
+    monkeypatch.setenv("NO_COLOR", "1")
+    Output().painted(line)
+    Output(json=True).painted(line)
+    plain = r"3 ok  \x1b[31mred\x0aline"
+    assert capsys.readouterr().out.splitlines() == [plain, f"\x1b[32m3 ok\x1b[0m{plain[4:]}", plain]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -14,16 +15,23 @@ from typer.core import TyperCommand, TyperGroup
 
 from donjon.cli.commands import application
 from donjon.core import errors
-from tools import reference
+from donjon.plan.schema import schema, schema_text
+from tools import plan_reference, reference, role_tables
 from tools.links import ROOT, broken_links, documents
 
 README_LINES = 90
-FIRST_LINE_OF_A_KIT = "donjon recovery kit v1"
-WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("guide*.md"))]
+FIRST_LINES = {"donjon recovery kit v1", "donjon recovery share v1"}
+WRITTEN = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("guide*.md")),
+    ROOT / "docs/roles.md",
+    ROOT / "docs/plan.md",
+]
 _FENCED = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(donjon [^`\n{]+)`")
 
 
+@cache
 def command_line() -> TyperGroup:
     return cast("TyperGroup", application())
 
@@ -91,6 +99,28 @@ def test_the_reference_of_the_command_line_is_up_to_date() -> None:
     assert reference.PATH.read_text(encoding="utf-8") == reference.render(), "run `make docs`"
 
 
+def test_the_tables_of_the_roles_are_up_to_date() -> None:
+    text = role_tables.PATH.read_text(encoding="utf-8")
+    assert text == role_tables.filled(text), "run `make docs`"
+
+
+def test_the_reference_of_plans_and_their_schema_are_up_to_date() -> None:
+    text = plan_reference.PATH.read_text(encoding="utf-8")
+    assert text == plan_reference.filled(text), "run `make docs`"
+    written = plan_reference.SCHEMA_PATH.read_text(encoding="utf-8")
+    assert written == schema_text(), "run `make docs`"
+
+
+def test_every_key_of_a_plan_is_in_its_reference_with_its_meaning() -> None:
+    rows = re.findall(
+        r"^\| `([a-z_]+)` \| ([^|]+) \|[^|]*\| (.*) \|$", plan_reference.reference(), re.MULTILINE
+    )
+    keys = {key for key, _, _ in rows}
+    for model in schema()["$defs"].values():
+        assert set(model["properties"]) <= keys
+    assert [key for key, kind, meaning in rows if not meaning and not kind.startswith("`")] == []
+
+
 def test_every_command_that_is_shown_is_accepted() -> None:
     seen, refused = 0, []
     for where, text in examples():
@@ -104,7 +134,7 @@ def test_every_command_that_is_shown_is_accepted() -> None:
     assert seen > 60
 
 
-@pytest.mark.parametrize("line", ["donjon backup --no-such /etc", "a | donjon nothing", "x=donjon restore p"])
+@pytest.mark.parametrize("line", ["donjon backup --no-such /etc", "a | donjon nothing", "x=donjon restore"])
 def test_a_wrong_command_would_be_found(line: str) -> None:
     (arguments,) = calls(line)
     with pytest.raises(TyperException):
@@ -126,7 +156,7 @@ def test_every_command_that_is_mentioned_exists_with_its_options() -> None:
     wrong = []
     for where, text in mentions():
         arguments = text.split()[1:]
-        if text == FIRST_LINE_OF_A_KIT or arguments[0].startswith("-") or arguments[0].isupper():
+        if text in FIRST_LINES or arguments[0].startswith("-") or arguments[0].isupper():
             continue
         try:
             command, left = resolve(arguments)
@@ -164,7 +194,7 @@ def test_every_exit_code_of_an_error_is_documented() -> None:
 
 def test_every_variable_that_is_read_is_documented_and_none_else() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/donjon").rglob("*.py"))
-    assert set(re.findall(r"\"(DONJON_[A-Z_]+)\"", sources)) == set(reference.ENVIRONMENT)
+    assert set(re.findall(r"\"(DONJON_[A-Z0-9_]+)\"", sources)) == set(reference.ENVIRONMENT)
 
 
 def test_the_readme_stays_within_two_screens() -> None:

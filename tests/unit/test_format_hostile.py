@@ -37,7 +37,7 @@ YEAR = 365 * 86_400
 
 
 def store_of(snapshot: MemorySnapshot) -> MemoryStore:
-    return MemoryStore.from_snapshot(snapshot, ManualClock(1_900_000_000))
+    return MemoryStore.from_snapshot(snapshot, ManualClock(1_801_000_000))
 
 
 def without(name: str) -> MemorySnapshot:

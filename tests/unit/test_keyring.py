@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 from donjon.app.config import Home
 from donjon.codec.hpke import PrivateKey
 from donjon.codec.sign import SigningKey
-from donjon.core.errors import DonjonError, IntegrityFailure, KeyNotAvailable, Refused, UsageError
+from donjon.core.errors import (
+    DonjonError,
+    IntegrityFailure,
+    KeyNotAvailable,
+    ObjectExists,
+    Refused,
+    UsageError,
+)
 from donjon.core.events import Silent
 from donjon.format import names
 from donjon.format.objects import ObjectKind, pack_object
@@ -20,17 +28,14 @@ from donjon.format.session import SealObject, SessionObject, commitment
 from donjon.format.vault import Action, KeyringRecord, session_info
 from donjon.keys.base import Recipient, recipient_id
 from donjon.keys.recovery import RecoveryKit
-from donjon.repository.keyring import (
-    Writer,
-    put_after_revocation,
-    recipient_record,
-    removal_record,
-    vault_id_of,
-    writer_record,
-)
+from donjon.repository.creation import create_vault
+from donjon.repository.keyring import Writer, put_after_revocation, vault_id_of
+from donjon.repository.records import recipient_record, removal_record, writer_record
 from donjon.repository.sealing import reseal, survey
-from donjon.repository.vault import Vault, add_recipient, create_vault, open_vault
+from donjon.repository.vault import Vault, add_recipient, open_vault
+from donjon.stores.base import Buffer, ObjectInfo
 from donjon.stores.memory import MemoryStore
+from donjon.stores.wrapper import StoreWrapper
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import Crash, Fault, FaultyStore
 
@@ -385,11 +390,13 @@ def test_a_new_recipient_opens_all_sessions_once_they_are_resealed(place: Place)
         place.open(kit).session_key(place.writer_id, 1)
     place.put_session(4)  # sealed to both at its start
     before = survey(place.open(kit), Silent())
-    assert (before.sessions, before.least, len(before.unopened)) == (4, 1, 3)
+    joined = kit.opener().recipient_id
+    assert (before.sessions, before.least, len(before.keys[joined].missing)) == (4, 1, 3)
+    assert (before.keys[joined].sealed, before.keys[joined].tried, before.keys[joined].opened) == (1, 1, 1)
     assert _reseal(place) == 3
     assert _reseal(place) == 0
     after = survey(place.open(kit), Silent())
-    assert (after.sessions, after.least, after.unopened, after.damaged) == (4, 2, [], [])
+    assert (after.sessions, after.least, after.keys[joined].opened, after.damaged) == (4, 2, 4, [])
     assert [place.open(kit).session_key(place.writer_id, n) for n in (1, 2, 3, 4)] == [KEY] * 4
 
 
@@ -521,3 +528,22 @@ def test_a_used_place_is_refused() -> None:
     with pytest.raises(Refused):
         _create(store, 0)
     assert store.snapshot() == before
+
+
+class _Replacing(StoreWrapper):
+    """A store whose puts replace, as those of a server of S3 that ignores ``If-None-Match``."""
+
+    def put(self, name: str, data: Buffer, *, retain_until: int | None = None) -> ObjectInfo:
+        with contextlib.suppress(ObjectExists):
+            return self.inner.put(name, data, retain_until=retain_until)
+        self.inner.delete_expired(name)
+        return self.inner.put(name, data, retain_until=retain_until)
+
+
+def test_no_vault_is_made_in_a_store_whose_puts_replace() -> None:
+    store = MemoryStore()
+    root = SigningKey.generate()
+    kit = _kit(root)
+    with pytest.raises(Refused, match="take the place of the first"):
+        create_vault(_Replacing(store), kit.vault_id, root, [kit.recipient("first")], lock_s=0)
+    assert list(store.list()) == []

@@ -52,7 +52,7 @@ def _decode(code: segno.QRCode) -> str:
 @KITS
 def test_a_scanner_reads_the_kit(kit: RecoveryKit) -> None:
     payload = kit_text.to_payload(kit_to_text(kit, "secret", cost=CHEAP), "kit")
-    code = kit_paper._qr(payload)
+    code = kit_paper._qr(kit_text.to_qr(payload))
     assert (code.mode, code.error) == ("alphanumeric", "M")
     assert read_kit(_decode(code), lambda: "secret") == kit
 
@@ -66,7 +66,9 @@ def test_the_page_holds_the_kit_and_its_code(kit: RecoveryKit) -> None:
     assert page.text == text
     assert read_kit(page.text) == kit
     drawn = io.BytesIO()
-    kit_paper._qr(kit_text.to_payload(text, "kit")).save(drawn, kind="svg", border=4, dark="#000")
+    kit_paper._qr(kit_text.to_qr(kit_text.to_payload(text, "kit"))).save(
+        drawn, kind="svg", border=4, dark="#000"
+    )
     path = re.compile(r'<path[^>]* d="([^"]+)"')
     assert path.findall(drawn.getvalue().decode())[-1] == path.findall(html)[-1]
 
@@ -89,7 +91,10 @@ def test_a_scanned_code_can_be_printed_again() -> None:
 
 def test_the_terminal_shows_the_same_code() -> None:
     text = kit_to_text(PLAIN)
-    matrix = [list(row) for row in kit_paper._qr(kit_text.to_payload(text, "kit")).matrix_iter(border=4)]
+    matrix = [
+        list(row)
+        for row in kit_paper._qr(kit_text.to_qr(kit_text.to_payload(text, "kit"))).matrix_iter(border=4)
+    ]
     shown = kit_paper.qr_terminal(text).splitlines()
     # Two rows of the code share a line; light modules are drawn, dark ones are left out.
     halves = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}

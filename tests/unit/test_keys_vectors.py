@@ -22,14 +22,17 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from shamir_mnemonic import combine_mnemonics
 
 from donjon.codec import hpke, sign
 from donjon.keys import kit_text
 from donjon.keys.base import PASSPHRASE, PrivateKeyOpener, Recipient, recipient_id
 from donjon.keys.passphrase import unlock
 from donjon.keys.recovery import RecoveryKit, read_kit
+from donjon.keys.shares import join, read_share
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "keys.json").read_text())
+SHARES = pytest.mark.parametrize("row", VECTORS["shares"], ids=[row["kit"] for row in VECTORS["shares"]])
 KITS = pytest.mark.parametrize("row", VECTORS["kits"], ids=[row["name"] for row in VECTORS["kits"]])
 
 
@@ -87,6 +90,16 @@ def test_a_passphrase_opens(form: str) -> None:
     )
     recipient = Recipient(ident, PASSPHRASE, "on call", public, 0, extra)
     assert unlock(recipient, row[form]).open(sealed, info) == secret
+
+
+@SHARES
+@pytest.mark.parametrize("form", ["text", "qr"])
+def test_shares_are_joined(row: dict[str, Any], form: str) -> None:
+    kit = next(kit for kit in VECTORS["kits"] if kit["name"] == row["kit"])
+    texts = [share["qr"] if form == "qr" else "\n".join(share["text"]) for share in row["shares"]]
+    for start in range(len(texts)):
+        chosen = [texts[(start + step) % len(texts)] for step in range(row["needed"])]
+        assert join([read_share(text) for text in chosen]).text == "\n".join([*kit["text"], ""])
 
 
 # --- A second reader, written from the specification ----------------------------------------------
@@ -186,3 +199,23 @@ def test_a_second_reader_opens_a_passphrase_recipient() -> None:
     aad = b"donjon/v1/passphrase-recipient\0" + public + argon
     private = _argon(row["passphrase"], argon).decrypt(bytes(12), box, aad)
     assert _open(private, sealed, info) == secret
+
+
+@SHARES
+def test_a_second_reader_joins_shares(row: dict[str, Any]) -> None:
+    """With a program that knows SLIP-39 alone, and the text about the sealed kit."""
+    kit = next(kit for kit in VECTORS["kits"] if kit["name"] == row["kit"])
+    scanned = [share["qr"].split(":") for share in row["shares"]]
+    assert {tuple(parts[:2]) for parts in scanned} == {("DONJON-SHARE", "1")}
+    key = combine_mnemonics([parts[3].replace("-", " ").lower() for parts in scanned[-row["needed"] :]])
+    (payload,) = {_unb32(parts[2]) for parts in scanned}
+    body, checksum = payload[:-8], payload[-8:]
+    assert blake3(body).digest()[:8] == checksum
+    version, flags, _, needed, count, split = struct.unpack_from("<BBHBBQ", body)
+    assert (version, flags, needed, count) == (1, 0, row["needed"], len(scanned))
+    assert split == 1_795_500_000
+    wanted = _unb32(kit["qr"].split(":")[2])[:-8]
+    secret_bytes = 96 + (32 if kit["root_seed"] else 0) + (16 if kit["passphrase"] else 0)
+    front, sealed = body[: -secret_bytes - 16], body[-secret_bytes - 16 :]
+    secret = AESGCM(key).decrypt(bytes(12), sealed, b"donjon/v1/recovery-share\0" + front)
+    assert front[14:] + secret == wanted

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 from botocore.response import StreamingBody
 
 from donjon.core.errors import (
+    CredentialsRejected,
     DonjonError,
     IntegrityFailure,
     LocksUnsupported,
@@ -25,6 +27,8 @@ from donjon.core.errors import (
     UsageError,
     VaultNotFound,
 )
+from donjon.core.operations import Operation
+from donjon.stores.first_versions import FirstVersions
 from donjon.stores.s3 import S3Address, S3Store
 from donjon.stores.s3 import operations as ask
 from donjon.stores.s3.body import Body
@@ -117,8 +121,8 @@ def _refusal(code: str, status: int, message: str = "", **headers: str) -> sdk.C
         (_refusal("RequestTimeout", 400), ask.PUT, StoreUnavailable),
         (_refusal("BadDigest", 400), ask.PUT, StoreUnavailable),
         (_refusal("AccessDenied", 403), ask.PUT_LOCKED, PermissionMissing),
-        (_refusal("ExpiredToken", 400), ask.PUT, PermissionMissing),
-        (_refusal("InvalidAccessKeyId", 403), ask.PUT, PermissionMissing),
+        (_refusal("ExpiredToken", 400), ask.PUT, CredentialsRejected),
+        (_refusal("InvalidAccessKeyId", 403), ask.PUT, CredentialsRejected),
         (_refusal("InvalidRequest", 400, "Bucket is missing Object Lock Configuration"), ask.PUT_LOCKED,
          LocksUnsupported),
         (_refusal("InvalidRequest", 400), ask.EXTEND, LocksUnsupported),
@@ -127,7 +131,7 @@ def _refusal(code: str, status: int, message: str = "", **headers: str) -> sdk.C
         (_refusal("QuotaExceeded", 403), ask.PUT, StoreFull),
         (_refusal("PermanentRedirect", 301), ask.GET, UsageError),
         (_refusal("AuthorizationHeaderMalformed", 400), ask.GET, UsageError),
-        (sdk.NoCredentialsError(), ask.GET, PermissionMissing),
+        (sdk.NoCredentialsError(), ask.GET, CredentialsRejected),
         (sdk.ProfileNotFound(profile="x"), ask.GET, UsageError),
         (sdk.EndpointConnectionError(endpoint_url="http://x"), ask.GET, StoreUnavailable),
         (sdk.ReadTimeoutError(endpoint_url="http://x"), ask.PUT, StoreUnavailable),
@@ -137,7 +141,7 @@ def _refusal(code: str, status: int, message: str = "", **headers: str) -> sdk.C
     ],
 )  # fmt: skip
 def test_every_refusal_has_its_error(
-    error: Exception, operation: ask.Operation, expected: type[DonjonError]
+    error: Exception, operation: Operation, expected: type[DonjonError]
 ) -> None:
     ours = translated(error, Asked(operation, "packs/ab/cd", "s3://bucket/v"))
     assert type(ours) is expected
@@ -153,8 +157,16 @@ def test_a_missing_permission_is_named() -> None:
     assert "s3:PutObjectLegalHold" in translated(_refusal("AccessDenied", 403, said), asked).message
 
 
+def test_a_legal_hold_is_no_missing_permission() -> None:
+    said = "Access Denied because object protected by object lock."
+    head = {"ContentLength": 1, "LastModified": datetime.fromtimestamp(NOW, UTC), "VersionId": "7"}
+    aws = Aws(head_object=head, delete_object=_refusal("AccessDenied", 403, said))
+    with pytest.raises(Refused, match="legal hold"):
+        _store(aws).delete_expired("a/b")
+
+
 def test_every_method_of_the_port_declares_its_permissions() -> None:
-    for method in ("put", "get", "get_into", "head", "list", "extend", "delete_expired"):
+    for method in ("put", "put locked", "get", "get version", "head", "list", "extend", "delete_expired"):
         for operation in ask.PERMISSIONS[method]:
             assert operation.permissions
             assert all(name.startswith("s3:") for name in operation.permissions)
@@ -243,6 +255,47 @@ def test_a_refused_read_means_missing_where_s3_does_not_tell(
     for call in (lambda: store.get("a/b"), lambda: store.head("a/b")):
         with pytest.raises(expected):
             call()
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
+def test_keys_that_are_not_accepted_never_mean_that_an_object_is_missing(code: str) -> None:
+    aws = Aws(get_object=_refusal(code, 403), list_object_versions=_refusal(code, 403), head_bucket={})
+    store = FirstVersions(_store(aws))
+    for _ in range(2):  # and it is no reason to stop listing for good
+        with pytest.raises(CredentialsRejected):
+            store.get("a/b")
+    assert [method for method, _ in aws.asked] == ["list_object_versions"] * 2
+    with pytest.raises(CredentialsRejected):
+        _store(Aws(get_object=_refusal(code, 403), head_bucket=_refusal("403", 403))).get("a/b")
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "answer"),
+    [
+        (123, {"ContentRange": "bytes 0-0/123", "Body": io.BytesIO(b"x")}),
+        (0, _refusal("InvalidRange", 416)),
+    ],
+)
+def test_a_size_that_a_proxy_left_out_of_a_head_is_asked_for(size_bytes: int, answer: Any) -> None:
+    head = {"LastModified": datetime.fromtimestamp(NOW, UTC)}
+    aws = Aws(head_object=head, get_object=answer)
+    assert _store(aws).head("a/b").size_bytes == size_bytes
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"head_object": {"ContentLength": 1}},
+        {
+            "head_object": {"LastModified": datetime.fromtimestamp(NOW, UTC)},
+            "get_object": {"ContentRange": "bytes 0-0/*", "Body": io.BytesIO(b"x")},
+        },
+        {"head_object": ResponseParserError("invalid XML received")},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_no_traceback(answers: dict[str, Any]) -> None:
+    with pytest.raises(StoreUnavailable):
+        _store(Aws(**answers)).head("a/b")
 
 
 def test_a_body_that_breaks_off_can_be_asked_for_again() -> None:

@@ -1,1 +1,1 @@
-"""Use cases that every interface shares; wiring builds the adapters."""
+"""Use cases that every interface shares; wiring and stores build the adapters."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from donjon.backup.preview import Preview, Tell, preview
 from donjon.backup.run import Outcome, run_backup
 from donjon.core.clock import system_clock
 from donjon.core.events import Progress, StopCheck, never_stop
+from donjon.repository.cache import Cache
 from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.reading import ChunkReader
 from donjon.repository.vault import Vault
 from donjon.repository.writing import WriteSession
+from donjon.stores.limit import Bucket, LimitedStore
 
 if TYPE_CHECKING:
     from donjon.sources.base import Source
@@ -35,6 +38,7 @@ class BackupRequest:
     workload: str | None = None
     tags: tuple[str, ...] = ()
     read_all: bool = False
+    compact_percent: float = 0.0
 
 
 def default_workload(paths: Sequence[bytes]) -> str:
@@ -43,23 +47,55 @@ def default_workload(paths: Sequence[bytes]) -> str:
     return f"{socket.gethostname()}:{names}"
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A vault that is open for one recovery point. Its session is begun, so that a fault shows early."""
+
+    vault: Vault
+    session: WriteSession
+    cache: Cache
+    #: (device, inode) of folders that no backup of this host should take up.
+    own_folders: frozenset[tuple[int, int]]
+
+    def commit(self, job: Job, progress: Progress, stop: StopCheck = never_stop) -> Outcome:
+        """Make the point. Raises ``Interrupted``."""
+        return run_backup(job, self.session, self.cache, system_clock, progress, stop)
+
+
+@contextmanager
+def writing(workspace: Workspace, upload_limit: int | None = None) -> Iterator[Writing]:
+    """The vault with the writer credential of this host, and a session begun in it.
+
+    At most ``upload_limit`` bytes a second go there.
+    """
+    vault, credential = workspace.open_for_writing()
+    if upload_limit is not None:
+        vault.store = LimitedStore(vault.store, Bucket(upload_limit))
+    with vault.store:
+        cache = workspace.cache(vault)
+        session = WriteSession(vault, credential.signing_key, credential.writer_id, cache, system_clock)
+        try:
+            yield Writing(vault, session, cache, own_folders(workspace, vault))
+        finally:
+            session.close()
+
+
 def back_up(
     workspace: Workspace, request: BackupRequest, progress: Progress, stop: StopCheck = never_stop
 ) -> tuple[Outcome, str]:
     """Make a recovery point; its outcome and the name of its workload. Raises ``Interrupted``."""
-    vault, credential = workspace.open_for_writing()
-    cache = workspace.cache(vault)
     workload = request.workload or default_workload(request.paths)
-    source = request.make_source(own_folders(workspace, vault))
-    session = WriteSession(vault, credential.signing_key, credential.writer_id, cache, system_clock)
-    try:
+    with writing(workspace) as open_vault:
         job = Job(
-            source, workload, socket.gethostname(), request.paths, request.tags, read_all=request.read_all
+            request.make_source(open_vault.own_folders),
+            workload,
+            socket.gethostname(),
+            request.paths,
+            request.tags,
+            read_all=request.read_all,
+            compact_percent=request.compact_percent,
         )
-        return run_backup(job, session, cache, system_clock, progress, stop), workload
-    finally:
-        session.close()
-        vault.store.close()
+        return open_vault.commit(job, progress, stop), workload
 
 
 def preview_backup(workspace: Workspace, request: BackupRequest, tell: Tell) -> tuple[Preview, str]:

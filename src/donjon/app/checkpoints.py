@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from donjon.app.pins import PointPins
-from donjon.app.wiring import Workspace, open_store
+from donjon.app.signers.custodians import open_as_custodian
+from donjon.app.stores import open_store
+from donjon.app.wiring import Workspace
 from donjon.core.clock import SECONDS_PER_DAY
-from donjon.core.errors import IntegrityFailure, KeyNotAvailable, ObjectExists, ObjectNotFound, UsageError
+from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectNotFound, UsageError
 from donjon.format import names
 from donjon.format.objects import MAX_BYTES, ObjectKind
 from donjon.keys.private import create_private
 from donjon.repository.attest import sign_checkpoint
 from donjon.repository.check import Finding, Structure
 from donjon.repository.checkpoints import Signed, is_revoked, parse_checkpoint
-from donjon.repository.credential import CustodianCredential
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault, nothing_seen
 from donjon.repository.witness import FORKED, ROLLED_BACK, judge
@@ -46,10 +47,9 @@ def make_checkpoint(
     Needs no key that opens backups. A place is the address of a store, a folder that exists, or a file
     that does not. Raises ``KeyNotAvailable`` for a credential that the vault does not accept.
     """
-    credential = CustodianCredential.read(credential_file)
     for place in places:
         _check_place(place)
-    vault = _open_for(workspace, credential, credential_file)
+    vault, credential = open_as_custodian(workspace, credential_file)
     pins = PointPins(workspace.home.folder, vault)
     seen = pins.read()
     if accept_removed:  # the checkpoint before tells what may be gone; the pins do not know of locks
@@ -62,21 +62,6 @@ def make_checkpoint(
     published = [f"{vault.store.url}: {signed.where}"]
     published += [_publish(vault, signed, place) for place in places]
     return Published(signed, len(signed.times()), published, removed)
-
-
-def _open_for(workspace: Workspace, credential: CustodianCredential, file: Path) -> Vault:
-    """The vault of the settings, else the one that the credential names."""
-    if workspace.settings.vault is None:
-        workspace.settings = replace(workspace.settings, vault=credential.url)
-    vault = workspace.open()
-    custodian = vault.keyring.custodians.get(credential.custodian_id)
-    if (credential.vault_id, credential.root_public) != (vault.vault_id, vault.object.root_public):
-        msg = f"{file}: is a credential for another vault ({credential.url})"
-        raise KeyNotAvailable(msg, hint=f"Use one that was made for {vault.store.url}.")
-    if custodian is None or custodian.revoked_at is not None:
-        msg = f"{file}: {vault.store.url} does not accept this custodian, or not any more"
-        raise KeyNotAvailable(msg, hint="Make a new one with `donjon custodian add NAME --out FILE`.")
-    return vault
 
 
 # -- places ----------------------------------------------------------------------------------------

@@ -36,12 +36,16 @@ class Pin(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user said, by options or by the environment."""
+    """What the user said, by options, by the environment, or by a plan.
+
+    ``aws_profile`` is used for buckets of S3, in place of what the SDK would find.
+    """
 
     home: Path
     vault: str | None = None
     kit: Path | None = None
     passphrase_file: Path | None = None
+    aws_profile: str | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -170,7 +174,7 @@ class Home:
             hint = (
                 f"Choose one with --vault: {names}."
                 if known
-                else "Make one with `donjon init URL --kit FILE`."
+                else "Make one with `donjon init URL --kit FILE --second-kit FILE`."
             )
             raise UsageError(msg, hint=hint)
         for vault in known:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from donjon.app.wiring import Workspace
-from donjon.core.errors import IntegrityFailure, KeyNotAvailable, UsageError
+from donjon.core.errors import IntegrityFailure, KeyNotAvailable, KeyServiceUnavailable, UsageError
 from donjon.core.units import parse_duration
 from donjon.format.manifest import PointBody
 from donjon.format.segments import Problem
+from donjon.repository.epochs import read_epochs
 from donjon.repository.points import (
     OpenPoint,
     Point,
@@ -50,17 +51,21 @@ def _ago(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PointFilter:
-    """Which points are wanted. ``since`` and ``until`` are in Unix seconds, both included."""
+    """Which points are wanted. ``since`` and ``until`` are in Unix seconds, both included.
+
+    ``opened`` wants the sealed parts of all of them, whatever is asked for.
+    """
 
     workload: str | None = None
     tags: tuple[str, ...] = ()
     since: int | None = None
     until: int | None = None
+    opened: bool = False
 
     @property
-    def needs_names(self) -> bool:
+    def needs_key(self) -> bool:
         """Whether it asks for what is sealed."""
-        return self.workload is not None or bool(self.tags)
+        return self.opened or self.workload is not None or bool(self.tags)
 
     def takes_time(self, time: int) -> bool:
         """Whether a point of this time is wanted."""
@@ -73,11 +78,15 @@ class PointFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListedPoint:
-    """A point; ``body`` is None if no key at hand opens it. ``writer`` is empty if its name is hidden."""
+    """A point; ``body`` is None if no key at hand opens it. ``writer`` is empty if its name is hidden.
+
+    ``protected_until`` is the end of the locks of all that it needs, in Unix seconds; 0 for no locks.
+    """
 
     point: Point
     body: PointBody | None
     writer: str
+    protected_until: int
 
 
 @dataclass(slots=True)
@@ -100,11 +109,12 @@ def list_wanted(workspace: Workspace, wanted: PointFilter, name: str | None = No
     Without a key the sealed parts stay closed, unless the filter or the name needs them. Raises
     ``KeyNotAvailable`` if a key was given and is wrong, or if one is needed.
     """
-    with_key = workspace.has_key or wanted.needs_names or name is not None
+    with_key = workspace.has_key or wanted.needs_key or name is not None
     vault = workspace.open_for_reading() if with_key else workspace.open_for_listing()
     listing = Listing(vault)
     names = writer_names(vault)
     points = list_points(vault, listing.damaged)
+    ends = read_epochs(vault, workspace.cache(vault))
     if name is not None:
         points = [find_point(vault, points, name).point]
     for point in points:
@@ -113,7 +123,9 @@ def list_wanted(workspace: Workspace, wanted: PointFilter, name: str | None = No
         body = _body(vault, point, listing.damaged) if with_key else None
         if body is not None and not wanted.takes_body(body):
             continue
-        listing.points.append(ListedPoint(point, body, names.get(point.manifest.writer, "")))
+        # Custody locks a manifest anew only once all that its point needs is.
+        until = max(point.manifest.protected_until, ends.name(point.name))
+        listing.points.append(ListedPoint(point, body, names.get(point.manifest.writer, ""), until))
     return listing
 
 
@@ -134,6 +146,8 @@ def find_two(vault: Vault, first: str, second: str) -> tuple[OpenPoint, OpenPoin
 def _body(vault: Vault, point: Point, damaged: list[IntegrityFailure]) -> PointBody | None:
     try:
         return open_point(vault, point).body
+    except KeyServiceUnavailable:
+        raise
     except KeyNotAvailable:
         return None  # sealed to others only; listed all the same
     except IntegrityFailure as error:

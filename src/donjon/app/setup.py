@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from donjon.app.config import KnownVault
-from donjon.app.wiring import Workspace, local_folder, normal_url, open_store, open_vault_at
+from donjon.app.stores import local_folder, normal_url, open_store, with_endpoint
+from donjon.app.wiring import Workspace, key_services
 from donjon.codec.sign import SigningKey
 from donjon.core.errors import KeyNotAvailable, PermissionMissing, Refused, UsageError
-from donjon.format.vault import VAULT_ID_BYTES
+from donjon.format.approvers import ApproverList
+from donjon.format.vault import VAULT_ID_BYTES, VaultSecret
+from donjon.keys.base import Recipient
 from donjon.keys.private import private_folder
+from donjon.repository.approver_keys import ApproverKey, check_approvers, choose_approvers
+from donjon.repository.creation import check_empty, check_lock, create_vault
 from donjon.repository.credential import WriterCredential
-from donjon.repository.keyring import vault_id_of, writer_record
-from donjon.repository.vault import Vault, check_empty, check_lock, create_vault
+from donjon.repository.keyring import vault_id_of
+from donjon.repository.records import writer_record
+from donjon.repository.vault import Vault
 from donjon.stores.base import ObjectStore
 
 if TYPE_CHECKING:
@@ -26,44 +33,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InitRequest:
-    """How to make a vault. ``lock_s`` is in seconds, 0 for no locks."""
+    """How to make a vault. ``lock_s`` is in seconds, 0 for no locks.
+
+    ``endpoint`` is where an S3 server answers that is not AWS. ``create`` makes the bucket, or mends it.
+    ``approvals`` of the ``approvers`` together may let points go early; without any nobody ever may.
+    ``keys`` are addresses of keys in key services that open the vault beside the kit, as do ``second_kit``,
+    which holds no root key and takes no ``passphrase``, and ``vault_passphrase``; without any of them the
+    vault has a single recipient, which must be meant.
+    """
 
     url: str
     kit: Path
     name: str | None
-    passphrase: str | None
+    passphrase: str | None = field(repr=False)
     lock_s: int
     enrol: bool
+    endpoint: str | None = None
+    create: bool = False
+    allow_weak_locks: bool = False
+    approvers: tuple[ApproverKey, ...] = ()
+    approvals: int = 0
+    keys: tuple[str, ...] = ()
+    second_kit: Path | None = None
+    vault_passphrase: str | None = field(default=None, repr=False)
+    single_recipient: bool = False
+
+    @property
+    def kits(self) -> list[Path]:
+        """Where kits are to be saved."""
+        return [self.kit] if self.second_kit is None else [self.kit, self.second_kit]
 
 
 @dataclass(frozen=True, slots=True)
 class NewVault:
-    """A vault just made. ``kit_text`` is what the kit file holds."""
+    """A vault just made. ``kit_text`` is what the kit file holds, ``recipients`` how many keys open it."""
 
     vault: Vault
     name: str
     url: str
     fingerprint: str
-    kit_text: str
+    kit_text: str = field(repr=False)
     lock_enforcement: str
+    recipients: int
+    second_fingerprint: str | None
 
 
 def init(workspace: Workspace, request: InitRequest, now: int) -> NewVault:
     """Make a vault and its recovery kit, and enrol this host unless told not to.
 
     The kit, the credential and the configuration are on the disk before the vault counts, which it does
-    with its last put; a failure takes all of it back. Raises ``Refused`` if the place is not empty or the
-    kit file exists.
+    with its last put; a failure takes all of it back. Raises ``Refused`` if the place is not empty or a
+    kit file exists, ``UsageError`` if one key alone would open the vault and that was not asked for.
     """
-    from donjon.keys.recovery import RecoveryKit, write_kit
+    from donjon.keys.recovery import RecoveryKit, new_opening_key, write_kit
 
-    url = normal_url(request.url)
-    name = request.name or _default_name(workspace, url)
+    url = with_endpoint(normal_url(request.url), request.endpoint)
+    name = request.name or default_name(workspace, url)
     workspace.home.check_name_is_free(name)
-    _check_kit_place(request.kit, url)
+    _check_recipients(request)
+    for place in request.kits:
+        _check_kit_place(place, url)
+    if request.approvers or request.approvals:
+        check_approvers(request.approvers, request.approvals)
+    services = _services(request.keys, now)
     with ExitStack() as undo:
-        store = _empty_store(url, undo)
-        _check_bucket(store, request.lock_s)
+        store = _empty_store(request, url, undo)
         check_lock(store, request.lock_s)
         kit = RecoveryKit.generate(
             vault_id=bytes(VAULT_ID_BYTES), vault_name=name, vault_url=url, created_at=now, with_root=True
@@ -74,12 +108,16 @@ def init(workspace: Workspace, request: InitRequest, now: int) -> NewVault:
         known = KnownVault(name, url, kit.vault_id.hex(), root.public.hex())
         text = write_kit(request.kit, kit, request.passphrase)
         undo.callback(request.kit.unlink, missing_ok=True)  # it opens nothing
+        second = replace(kit, opening_key=new_opening_key(), root_seed=None) if request.second_kit else None
+        if request.second_kit is not None and second is not None:
+            write_kit(request.second_kit, second)
+            undo.callback(request.second_kit.unlink, missing_ok=True)
         draft = workspace.home.prepare(known)
         undo.callback(draft.unlink, missing_ok=True)
 
         def enrol_this_host(vault: Vault) -> None:
             credential = certify(vault, root, socket.gethostname(), url)
-            path = _writer_path(workspace, vault.vault_id)
+            path = writer_path(workspace, vault.vault_id)
             credential.write(path)
             undo.callback(path.unlink, missing_ok=True)
 
@@ -87,14 +125,75 @@ def init(workspace: Workspace, request: InitRequest, now: int) -> NewVault:
             store,
             kit.vault_id,
             root,
-            [kit.recipient("recovery kit")],
+            [kit.recipient("recovery kit"), *_others(request, second, now), *services],
             lock_s=request.lock_s,
+            approvers=_choose(request) if request.approvers else None,
             before_commit=enrol_this_host if request.enrol else None,
+            connect=key_services(),
         )
         undo.pop_all()
     workspace.home.adopt(draft, known)
     workspace.home.keep_pin(vault.keyring)
-    return NewVault(vault, name, url, kit.fingerprint, text, store.lock_enforcement.value)
+    return NewVault(
+        vault,
+        name,
+        url,
+        kit.fingerprint,
+        text,
+        store.lock_enforcement.value,
+        len(vault.keyring.members),
+        second.fingerprint if second is not None else None,
+    )
+
+
+def _others(request: InitRequest, second: RecoveryKit | None, now: int) -> list[Recipient]:
+    """The recipients beside the kit that are in no key service."""
+    from donjon.keys.passphrase import create
+
+    found = [second.recipient("second kit")] if second is not None else []
+    if request.vault_passphrase is not None:
+        found.append(create("passphrase", request.vault_passphrase, created_at=now))
+    return found
+
+
+def _check_recipients(request: InitRequest) -> None:
+    """Raises ``UsageError`` if losing one thing would lose the vault."""
+    if request.second_kit is not None and request.second_kit.absolute() == request.kit.absolute():
+        msg = f"{request.kit}: cannot hold both kits"
+        raise UsageError(msg, hint="Give two files, best on two media that go to two places.")
+    if request.vault_passphrase is not None and request.vault_passphrase == request.passphrase:
+        msg = "the passphrase of the kit and that of the vault are the same: forget it and both are closed"
+        raise UsageError(msg, hint="Use two passphrases, or leave the kit without one.")
+    several = request.second_kit is not None or request.vault_passphrase is not None or request.keys
+    if several or request.single_recipient:
+        return
+    msg = "one key alone would open this vault: lose it, and every backup is lost"
+    hint = (
+        "Add a second one: --second-kit FILE (for another place), --key URI (a key service) or "
+        "--vault-passphrase-file FILE. --single-recipient makes the vault with one all the same."
+    )
+    raise UsageError(msg, hint=hint)
+
+
+def _choose(request: InitRequest) -> Callable[[VaultSecret], ApproverList]:
+    return lambda secret: choose_approvers(request.approvals, request.approvers, secret)
+
+
+def _services(keys: Sequence[str], now: int) -> list[Recipient]:
+    """The recipients behind addresses, each named after its kind. Raises ``UsageError`` for one twice."""
+    from donjon.keys.address import service_recipient
+    from donjon.keys.services import parse_address
+
+    addresses = [parse_address(uri) for uri in keys]
+    if len({address.identity for address in addresses}) < len(addresses):
+        msg = "--key names the same key twice"
+        raise UsageError(msg, hint="Give each key once.")
+    kinds = [address.kind for address in addresses]
+    named = [kinds[: place + 1].count(kind) for place, kind in enumerate(kinds)]
+    return [
+        service_recipient(address, address.kind if number == 1 else f"{address.kind} {number}", now)
+        for address, number in zip(addresses, named, strict=True)
+    ]
 
 
 def _check_kit_place(kit: Path, url: str) -> None:
@@ -110,26 +209,35 @@ def _check_kit_place(kit: Path, url: str) -> None:
         raise UsageError(msg, hint="Choose a place that leaves this host, such as a USB stick.")
 
 
-def _empty_store(url: str, undo: ExitStack) -> ObjectStore:
+def _empty_store(request: InitRequest, url: str, undo: ExitStack) -> ObjectStore:
     """The store for a new vault; the folders that it needs are removed again if nothing comes of it."""
     folder = local_folder(url)
     if folder is not None:
-        _check_folder(folder)
+        check_folder(folder)
         missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-        undo.callback(_remove_empty, folder, missing)
+        undo.callback(remove_empty, folder, missing)
     store = open_store(url, create=True)
+    if request.create:
+        store.make_bucket(request.lock_s)
+    check_bucket(store, request.lock_s, allow_weak_locks=request.allow_weak_locks)
     check_empty(store)
     return store
 
 
-def _check_bucket(store: ObjectStore, lock_s: int) -> None:
-    """Raises ``Refused`` for a bucket or container that would not keep what a vault promises."""
-    if faults := store.check_bucket(lock_s):
+def check_bucket(store: ObjectStore, lock_s: int, *, allow_weak_locks: bool) -> None:
+    """Raises ``Refused`` with the commands that mend the bucket."""
+    found = store.check_bucket(lock_s)
+    faults = [fault for fault in found if not (fault.weak and allow_weak_locks)]
+    if faults:
         msg = f"{store.url}: cannot hold a vault as it is: {'; '.join(fault.fault for fault in faults)}"
-        raise Refused(msg, hint=f"Run: {' && '.join(fault.fix for fault in faults)}")
+        fixes = " && ".join(dict.fromkeys(fault.fix for fault in faults))
+        ways = ["--create"] if store.makes_buckets else []
+        ways += ["--allow-weak-locks"] if all(fault.weak for fault in faults) else []
+        repeat = f" Or repeat with {' or '.join(ways)}." if ways else ""
+        raise Refused(msg, hint=f"Run: {fixes}{repeat}")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Raises ``Refused`` for a folder with anything in it, whoever put that there."""
     try:
         found = sorted(entry for entry in os.listdir(folder) if entry != "lost+found")  # noqa: PTH208
@@ -149,7 +257,7 @@ def _check_folder(folder: Path) -> None:
         raise Refused(msg, hint="Name an empty or new folder.")
 
 
-def _remove_empty(folder: Path, made: list[Path]) -> None:
+def remove_empty(folder: Path, made: list[Path]) -> None:
     """Remove the empty folders that a store left in ``folder``, then those of ``made`` that are empty."""
     inside = [Path(path) for path, _, _ in os.walk(folder, topdown=False)]
     for path in (*(path for path in inside if path != folder and path.name != "lost+found"), *made):
@@ -204,40 +312,6 @@ def open_with_kit(workspace: Workspace) -> tuple[Vault, RecoveryKit, SigningKey]
     return vault, kit, kit.root
 
 
-def enrol(workspace: Workspace, file: Path, name: str | None) -> KnownVault:
-    """Install a writer credential on this host, and check that the vault knows it."""
-    credential = WriterCredential.read(file)
-    path = workspace.home.writer_path(credential.vault_id)
-    if path.exists():
-        msg = f"this host is enrolled in {credential.url} already"
-        raise Refused(msg, hint=f"Remove {path} first if it is to be replaced.")
-    known = next((v for v in workspace.home.vaults() if v.vault_id == credential.vault_id.hex()), None)
-    if known is not None and known.root_public != credential.root_public.hex():
-        msg = f"{file}: names another root key for {known.name} than this host knows"
-        raise KeyNotAvailable(msg, hint="Do not use it; find out who made it.")
-    if known is None:
-        vault_name = name or _default_name(workspace, credential.url)
-        workspace.home.check_name_is_free(vault_name)
-    vault = open_vault_at(credential.url, root_public=credential.root_public)
-    workspace.home.check_pin(vault.keyring)
-    writer = vault.keyring.writers.get(credential.writer_id)
-    if vault.vault_id != credential.vault_id or writer is None or writer.revoked_at is not None:
-        msg = f"{file}: the vault {credential.url} does not accept this writer"
-        raise KeyNotAvailable(msg, hint="Make a new credential with `donjon writer add NAME --out FILE`.")
-    credential.write(_writer_path(workspace, credential.vault_id))
-    if known is None:
-        known = KnownVault(
-            vault_name, credential.url, credential.vault_id.hex(), credential.root_public.hex()
-        )
-        try:
-            workspace.home.remember(known)
-        except BaseException:
-            path.unlink()
-            raise
-    workspace.home.keep_pin(vault.keyring)
-    return known
-
-
 def show_labels(workspace: Workspace, vault: Vault) -> None:
     """Use whatever key is at hand for the names in the keyring; without one they stay hidden."""
     if workspace.has_key:
@@ -246,15 +320,17 @@ def show_labels(workspace: Workspace, vault: Vault) -> None:
         vault.use_secret(WriterCredential.read(path).secret)
 
 
-def _writer_path(workspace: Workspace, vault_id: bytes) -> Path:
+def writer_path(workspace: Workspace, vault_id: bytes) -> Path:
+    """Where this host keeps its writer credential; the folder is there then."""
     path = workspace.home.writer_path(vault_id)
     private_folder(path.parent)
     return path
 
 
-def _default_name(workspace: Workspace, url: str) -> str:
+def default_name(workspace: Workspace, url: str) -> str:
     """The last part of the address, made unique on this host."""
-    base = "".join(c if c.isalnum() or c in "._-" else "-" for c in url.rstrip("/").rpartition("/")[2])
+    path = url.partition("?")[0]
+    base = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.rstrip("/").rpartition("/")[2])
     base = base.lstrip("._-")[:48] or "vault"
     taken = {vault.name for vault in workspace.home.vaults()}
     return next(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from donjon.app.locks import lock_enforcement
 from donjon.app.wiring import Workspace
 from donjon.core.events import Progress
 from donjon.repository.index import Index
 from donjon.repository.points import OpenPoint, list_points, open_point
 from donjon.repository.rebuild import complete_index
+from donjon.repository.recipients import weaknesses
 
 
 @dataclass(slots=True)
@@ -59,12 +61,19 @@ class Contents:
 
 @dataclass(slots=True)
 class Stats:
-    """The statistics of a vault; ``contents`` is None without a key."""
+    """The statistics of a vault; ``contents`` is None without a key.
+
+    ``lock_s`` is in seconds, 0 for no locks. ``warnings`` say what leaves too few ``recipients``, for people.
+    """
 
     url: str
+    lock_s: int
+    lock_enforcement: str | None
     kinds: dict[str, Amount]
     points: int
     writers: int
+    recipients: int
+    warnings: list[str]
     contents: Contents | None = None
 
     @property
@@ -83,7 +92,13 @@ def vault_stats(workspace: Workspace, progress: Progress) -> Stats:
         amount.objects += 1
         amount.size_bytes += info.size_bytes
     points = list_points(vault, [])
-    stats = Stats(vault.store.url, kinds, len(points), len({point.manifest.writer for point in points}))
+    writers = {point.manifest.writer for point in points}
+    lock_s, enforcement = vault.object.lock_s, lock_enforcement(vault)
+    members = vault.keyring.members
+    warnings = weaknesses(member.recipient for member in members.values())
+    stats = Stats(
+        vault.store.url, lock_s, enforcement, kinds, len(points), len(writers), len(members), warnings
+    )
     if not workspace.has_key:
         return stats
     index = Index(workspace.cache(vault))

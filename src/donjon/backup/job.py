@@ -10,7 +10,10 @@ from donjon.sources.base import Source
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to back up and under which name."""
+    """What to back up and under which name.
+
+    Packs of which less than ``compact_percent`` is needed are not relied on, so that they can go one day.
+    """
 
     source: Source
     workload: str
@@ -18,6 +21,7 @@ class Job:
     paths: tuple[bytes, ...]
     tags: tuple[str, ...] = ()
     read_all: bool = False
+    compact_percent: float = 0.0
 
 
 @dataclass(slots=True)

@@ -82,8 +82,15 @@ def _totals_path(path: Path) -> Path:
     return path.with_suffix(".totals")
 
 
-def read_previous(path: Path, workload: str) -> Iterator[OldSegment]:
-    """The segments in order; nothing if there is no (readable) file."""
+def all_previous(cache: Cache) -> Iterator[Iterator[OldSegment]]:
+    """The segments of the previous point of every workload that this host backs up."""
+    for path in sorted((cache.folder / "previous").glob("[0-9a-f]*")):
+        if not path.suffix:
+            yield read_previous(path)
+
+
+def read_previous(path: Path, workload: str | None = None) -> Iterator[OldSegment]:
+    """The segments in order; nothing if there is no (readable) file, or it is of another workload."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -91,7 +98,7 @@ def read_previous(path: Path, workload: str) -> Iterator[OldSegment]:
     with file:
         try:
             header = msgspec.msgpack.decode(_read_record(file) or b"", type=_Header)
-            if (header.version, header.workload) != (_VERSION, workload):
+            if header.version != _VERSION or workload not in (None, header.workload):
                 return
             data = _read_record(file)
             while data is not None:

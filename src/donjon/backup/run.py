@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from donjon.backup.compaction import half_empty
 from donjon.backup.job import Counts, Job
 from donjon.backup.previous import NextPrevious, previous_totals
 from donjon.backup.walk import Walk
@@ -13,13 +14,17 @@ from donjon.core.events import Progress, StopCheck, never_stop
 from donjon.core.tuning import prepare_for_bulk_work
 from donjon.format.manifest import PointBody
 from donjon.repository.cache import Cache
-from donjon.repository.writing import WriteSession
+from donjon.repository.writing import PackNumber, WriteSession
 from donjon.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A committed recovery point; ``point`` is its 32-byte id, times are in Unix seconds."""
+    """A committed recovery point; ``point`` is its 32-byte id, times are in Unix seconds.
+
+    ``manifest`` is the name of the object that commits it. ``packs_left`` are half-empty packs that it does
+    not need any more.
+    """
 
     point: bytes
     started_at: int
@@ -28,6 +33,8 @@ class Outcome:
     counts: Counts
     warnings: list[str]
     protected_until: int
+    manifest: str
+    packs_left: int = 0
 
 
 def run_backup(
@@ -47,11 +54,16 @@ def run_backup(
     started_at = clock()
     if totals := previous_totals(cache, job.workload):
         progress.total(items=totals.items, size_bytes=totals.size_bytes)
+    left: frozenset[PackNumber] = frozenset()
+    if job.compact_percent:
+        left = half_empty(session, cache, job.compact_percent)
+        session.avoid(left)
     following = NextPrevious(cache, job.workload)
     try:
         walk = Walk(job, session, following, cache, progress, stop)
         try:
             walk.run()
+            stop()  # what has to end by now must not be committed
         except Interrupted:  # not any interrupt: one that hit a pack being filled would leave a gap in it
             walk.end()
             session.flush()
@@ -88,5 +100,13 @@ def run_backup(
     finally:
         following.discard()
     return Outcome(
-        point, started_at, clock(), session.bytes_stored, counts, session.warnings, session.protected_until
+        point,
+        started_at,
+        clock(),
+        session.bytes_stored,
+        counts,
+        session.warnings,
+        session.protected_until,
+        session.manifest_name,
+        len(left),
     )

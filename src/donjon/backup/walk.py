@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from donjon.backup.extents import store_volume
 from donjon.backup.files import (
     BATCH_BYTES,
     BATCH_FILES,
@@ -28,13 +29,14 @@ from donjon.backup.files import (
 from donjon.backup.job import Counts, Job
 from donjon.backup.metadata import Origin, PreviousCursor, Reliability, SegmentWriter
 from donjon.backup.previous import NextPrevious, previous_path, read_previous
+from donjon.core.errors import SourceFailed
 from donjon.core.events import Progress, StopCheck
 from donjon.core.tuning import worker_count
 from donjon.format.entries import CHUNK_ID_BYTES, MAX_DEPTH, Entry, Kind
 from donjon.format.segments import Problem
 from donjon.repository.cache import Cache
 from donjon.repository.writing import WriteSession
-from donjon.sources.base import Content, Item
+from donjon.sources.base import Content, Expecting, Item, Volume, as_volume
 
 _MAX_WAITING = 4_096
 _DRAIN_EVERY = 64
@@ -57,7 +59,9 @@ class Walk:
         self.counts = Counts()
         self.writer = SegmentWriter(session, following)
         self._job = job
+        self._session = session
         self._storer = ChunkStorer(session)
+        self._volumes: list[Slot] = []
         self._progress = progress
         self._stop = stop
         self._cursor = PreviousCursor(read_previous(previous_path(cache, job.workload), job.workload))
@@ -72,6 +76,7 @@ class Walk:
         self._batch_work = _Work()
         self._links: dict[tuple[int, int], Slot] = {}
         self._bytes_told = 0  # of those that are unmodified
+        self._expecting = job.source if isinstance(job.source, Expecting) else None
 
     def end(self) -> None:
         """Wait for the threads; work that has not begun is dropped."""
@@ -100,18 +105,19 @@ class Walk:
                         add(entry, origin)
                         self._count(entry)
                     continue
-            self._take_changed(item, hit[0] if hit else None)
+            self._take_changed(item, hit)
             if len(queue) > wait_until:
                 self._drain_done()
                 wait_until = len(queue) + _DRAIN_EVERY
         self._submit_batch()
         self._drain(0)
+        self._check_volumes()
         for path, why in self._job.source.problems():
             self._problem(path, why)
 
     # -- items that have to be looked at -----------------------------------------------------------
 
-    def _take_changed(self, item: Item, previous: Entry | None) -> None:
+    def _take_changed(self, item: Item, hit: tuple[Entry, Origin] | None) -> None:
         if item.depth >= MAX_DEPTH:
             if item.depth == MAX_DEPTH:  # what is deeper still goes without saying
                 self._problem(item.path, f"lies more than {MAX_DEPTH} directories deep; left out")
@@ -122,7 +128,11 @@ class Walk:
             except OSError as error:
                 self._problem(item.path, reason(error))
             return
-        slot = Slot(item, previous)
+        slot = Slot(item, hit[0] if hit else None)
+        if (volume := as_volume(item)) is not None:
+            self._submit_batch()
+            self._queue.append((slot, None, self._store_volume(volume, slot, hit)))
+            return
         first = self._links.get(item.link_group) if item.link_group is not None else None
         if first is not None:
             self._queue.append((slot, None, _Work(linked=first)))
@@ -135,6 +145,8 @@ class Walk:
             return
         if self._batch_bytes + item.size > BATCH_BYTES or len(self._batch) >= BATCH_FILES:
             self._submit_batch()
+        if self._expecting is not None:
+            self._expecting.expect(item)
         self._batch.append(slot)
         self._batch_bytes += item.size
         self._queue.append((slot, None, self._batch_work))
@@ -162,6 +174,25 @@ class Walk:
                 return self._storer.store(view, lengths)
         finally:
             self._buffers.give_back(buffer)
+
+    def _store_volume(self, volume: Volume, slot: Slot, hit: tuple[Entry, Origin] | None) -> _Work:
+        """Read a volume to its end; it has threads of its own."""
+        old = (hit[0], hit[1][0].lists) if hit else None
+        tools, listeners = (self._session, self._storer), (self._progress, self._stop)
+        ids = store_volume(volume, slot, old, tools, listeners, read_all=self._job.read_all)
+        self._volumes.append(slot)
+        done: Future[list[bytes]] = Future()
+        done.set_result([ids])
+        work = _Work(large=True)
+        work.futures.append(done)
+        return work
+
+    def _check_volumes(self) -> None:
+        """A point that lacks the only thing that it was made for would pass for a good one."""
+        if self._volumes and not any(slot.entry for slot in self._volumes):
+            first = self._volumes[0]
+            msg = f"{os.fsdecode(first.item.path)}: {first.problem}"
+            raise SourceFailed(msg, hint="No point was made, as no volume could be read.")
 
     def _store_large(self, slot: Slot) -> _Work:
         """Read a large file in sections; the threads store them meanwhile."""

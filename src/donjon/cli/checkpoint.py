@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from donjon.cli.common import JsonOption, QuietOption, VaultOption, output, workspace
+from donjon.cli.common import (
+    CustodianOption,
+    JsonOption,
+    QuietOption,
+    VaultOption,
+    custodian_file,
+    output,
+    workspace,
+)
 from donjon.core.clock import iso
-from donjon.core.errors import UsageError
 
 EPILOG = """\b
 Examples:
@@ -23,12 +28,7 @@ JSON: {"number", "points", "writers", "created", "digest", "places", "removed"}.
 
 
 def checkpoint(
-    credential: Annotated[
-        Path | None,
-        typer.Option(
-            "--credential", metavar="FILE", help="What `donjon custodian add` made [DONJON_CUSTODIAN]."
-        ),
-    ] = None,
+    credential: CustodianOption = None,
     to: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,11 +54,8 @@ def checkpoint(
     from donjon.app.checkpoints import make_checkpoint
 
     out = output(json=json, quiet=quiet)
-    file = credential or os.environ.get("DONJON_CUSTODIAN")
-    if not file:
-        msg = "a checkpoint needs the credential of a custodian"
-        raise UsageError(msg, hint="Give it with --credential FILE or DONJON_CUSTODIAN.")
-    made = make_checkpoint(workspace(vault), Path(file), to or (), accept_removed=accept_removed)
+    file = custodian_file(credential, "a checkpoint")
+    made = make_checkpoint(workspace(vault), file, to or (), accept_removed=accept_removed)
     content = made.signed.checkpoint
     data = {
         "number": content.number,

@@ -57,7 +57,7 @@ def add(
 
     The credential opens no backup, adds none and deletes none. Keep it on a host that backs up nothing.
     """
-    from donjon.app.signers import CUSTODIAN, add_signer
+    from donjon.app.signers.certified import CUSTODIAN, add_signer
 
     out = output(json=json, quiet=quiet)
     made = add_signer(workspace(vault, kit, passphrase_file), CUSTODIAN, name, out_file)
@@ -82,7 +82,7 @@ def list_(
     json: JsonOption = False,
 ) -> int:
     """List the custodians; needs no key, but shows their names only with one."""
-    from donjon.app.signers import CUSTODIAN, list_signers
+    from donjon.app.signers.certified import CUSTODIAN, list_signers
 
     out = output(json=json)
     found = list_signers(workspace(vault, kit, passphrase_file), CUSTODIAN)
@@ -106,7 +106,7 @@ def revoke(
     Checkpoints that it put into the vault before still count. Copies of them elsewhere count only as long
     as the vault has them too, so sign a new one with another custodian soon.
     """
-    from donjon.app.signers import CUSTODIAN, revoke_signer
+    from donjon.app.signers.certified import CUSTODIAN, revoke_signer
 
     out = output(json=json, quiet=quiet)
     gone, label = revoke_signer(workspace(vault, kit, passphrase_file), CUSTODIAN, custodian)

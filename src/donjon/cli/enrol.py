@@ -28,7 +28,7 @@ def enrol(
 
     Afterwards this host can back up. It can open no backup without a kit or a passphrase.
     """
-    from donjon.app.setup import enrol as install
+    from donjon.app.signers.enrolment import enrol as install
 
     out = output(json=json, quiet=quiet)
     known = install(workspace(), file, name)

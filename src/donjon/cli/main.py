@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments == ["--version"]:  # before anything slow is imported
         sys.stdout.write(f"donjon {__version__}\n")
         sys.exit(0)
+    from donjon.cli.process import protect_memory
+
+    protect_memory()
     sys.exit(run(arguments))
 
 
@@ -34,7 +37,7 @@ def run(arguments: list[str]) -> int:
         return code
     except DonjonError as error:
         if os.environ.get("DONJON_DEBUG"):
-            raise
+            _trace(error)
         report_error(error)
         return error.exit_code
     except KeyboardInterrupt:
@@ -44,6 +47,20 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has gone; Python must not complain when it closes the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        _trace(error)
+        sys.stderr.write("donjon: this is a fault of Donjon; please report it with the lines above\n")
+        return 1
+
+
+def _trace(error: Exception) -> None:
+    """Where the error came from: without the values of variables, as some of them are keys."""
+    import traceback
+
+    from donjon.cli.output import printable
+    from donjon.core.secrecy import redacted
+
+    sys.stderr.write(printable(redacted("".join(traceback.format_exception(error)))))
 
 
 def _run_commands(arguments: list[str]) -> int:
@@ -56,7 +73,7 @@ def _run_commands(arguments: list[str]) -> int:
 
         completion_init()
     try:
-        code = application()(arguments, prog_name="donjon", standalone_mode=False)
+        code = application(arguments)(arguments, prog_name="donjon", standalone_mode=False)
     except TyperException as error:
         sys.stderr.write(f"donjon: {error.format_message()}\n")
         return 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import msgspec
 
 from donjon.core.errors import DonjonError
 from donjon.core.events import Progress, Silent
+from donjon.core.secrecy import redacted
 from donjon.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -27,6 +30,13 @@ _RATE_AFTER_S = 0.5
 _BAR_WIDTH = 16
 _AROUND = 26  # spinner, description, time left and what is between the columns
 _SHORTEST_PATH = 8
+
+
+class Colour(enum.IntEnum):
+    """Colours of a terminal (ECMA-48, 8.3.117)."""
+
+    RED = 31
+    GREEN = 32
 
 
 @dataclass(slots=True)
@@ -50,6 +60,17 @@ class Output:
         if not self.json:
             say(text)
 
+    def painted(self, parts: Iterable[tuple[str, Colour | None]]) -> None:
+        """A line of a listing, in colours on a terminal unless ``NO_COLOR`` is set (https://no-color.org)."""
+        if self.json:
+            return
+        with_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        texts = (
+            f"\x1b[{colour.value}m{one_line(text)}\x1b[0m" if colour and with_colours else one_line(text)
+            for text, colour in parts
+        )
+        sys.stdout.write("".join(texts).rstrip() + "\n")
+
     @contextmanager
     def json_list(self, head: dict[str, object], key: str) -> Iterator[JsonList]:
         """One JSON object whose member ``key`` is a list too long to keep; nothing without ``--json``.
@@ -63,7 +84,7 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Something that the user should know, on standard error."""
-        sys.stderr.write(f"donjon: warning: {printable(text)}\n")
+        sys.stderr.write(f"donjon: warning: {printable(redacted(text))}\n")
 
     def warn_all(self, texts: list[str]) -> None:
         """Many warnings: the first ones, and how many there are, unless all are wanted."""
@@ -97,7 +118,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in safe)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Text that cannot pass for further lines of ours."""
     return printable(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
@@ -151,9 +173,9 @@ def _json(value: object) -> str:
 
 def report_error(error: DonjonError) -> None:
     """The error and what to do, on standard error."""
-    sys.stderr.write(f"donjon: {printable(error.message)}\n")
+    sys.stderr.write(f"donjon: {printable(redacted(error.message))}\n")
     if error.hint:
-        sys.stderr.write(f"  {printable(error.hint)}\n")
+        sys.stderr.write(f"  {printable(redacted(error.hint))}\n")
 
 
 def _plain(value: object) -> object:
@@ -244,12 +266,12 @@ class _Lines:
         text = f"{self._what}: {self._tally.figures()}"
         if left is not None:
             text += f"  {format_duration(left)} left"
-        sys.stderr.write(f"donjon: {text}  {_one_line(current)}".rstrip() + "\n")
+        sys.stderr.write(f"donjon: {text}  {one_line(current)}".rstrip() + "\n")
 
     def note(self, message: str) -> None:
         self._output.notes_shown += 1
         if self._output.notes_shown <= _MAX_NOTES or self._output.verbose:
-            sys.stderr.write(f"donjon: {printable(message)}\n")
+            sys.stderr.write(f"donjon: {printable(redacted(message))}\n")
         elif self._output.notes_shown == _MAX_NOTES + 1:
             sys.stderr.write("donjon: more of the same is not shown (--verbose shows all)\n")
 
@@ -303,11 +325,11 @@ class _OnTerminal:
         )
 
     def note(self, message: str) -> None:
-        self._bars.console.print(printable(message), style="yellow", markup=False, highlight=False)
+        self._bars.console.print(printable(redacted(message)), style="yellow", markup=False, highlight=False)
 
 
 def _short(path: str, width: int) -> str:
-    path = _one_line(path)
+    path = one_line(path)
     if width < _SHORTEST_PATH:
         return ""
     return path if len(path) <= width else "…" + path[-width + 1 :]

@@ -33,7 +33,7 @@ Examples:
 
 \b
 JSON: {"points": [{"id", "workload", "time", "files", "bytes", "locked_until",
-"tags", "host", "errors", "writer", ...}]}; what is sealed is null."""
+"tags", "host", "errors", "writer", ...}], "lock_enforcement"}; what is sealed is null."""
 
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-23T10:00, or 7d for ago.")
@@ -65,6 +65,7 @@ def points(
     Without a key, ids, times and locks are listed; workloads, sizes and tags are sealed. Ends with 12 if
     a point is damaged.
     """
+    from donjon.app.locks import WEAKNESS, lock_enforcement
     from donjon.app.queries import PointFilter, list_wanted, parse_since, parse_until
 
     out = output(json=json, verbose=verbose)
@@ -75,6 +76,7 @@ def points(
         tuple(tag or ()),
         parse_since(since, now) if since else None,
         parse_until(until, now) if until else None,
+        opened=problems,
     )
     listing = list_wanted(space, wanted, point)
     listed_problems = _problems(space, listing) if problems else {}
@@ -84,12 +86,15 @@ def points(
         if problems:
             row["problems"] = listed_problems[listed.point.point_id]
         rows.append(row)
-    data: dict[str, object] = {"points": rows}
+    enforcement = lock_enforcement(listing.vault)
+    data: dict[str, object] = {"points": rows, "lock_enforcement": enforcement}
     if listing.damaged:
         data["damaged"] = [error.message for error in listing.damaged]
     out.result(data, "")
     if not json:
         _print_table(out, rows, listing)
+        if rows and (weakness := WEAKNESS.get(enforcement or "")):
+            out.line(f"Locks are {enforcement}: {weakness}.")
     for error in listing.damaged:
         out.warn(f"{error.message}; see `donjon verify`")
     return _INTEGRITY if listing.damaged else 0
@@ -103,7 +108,7 @@ def _row(listed: ListedPoint) -> dict[str, object]:
         "time": iso(listed.point.time),
         "files": None,
         "bytes": None,
-        "locked_until": iso(manifest.protected_until) if manifest.protected_until else None,
+        "locked_until": iso(listed.protected_until) if listed.protected_until else None,
         "tags": None,
         "host": None,
         "errors": None,
@@ -132,10 +137,7 @@ def _row(listed: ListedPoint) -> dict[str, object]:
 
 def _problems(space: Workspace, listing: Listing) -> dict[bytes, list[dict[str, str]]]:
     from donjon.app.queries import point_problems
-    from donjon.app.wiring import no_key
 
-    if listing.sealed:
-        raise no_key(listing.vault)
     reader = space.reader(listing.vault)
     return {
         listed.point.point_id: [

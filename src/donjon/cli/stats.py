@@ -15,7 +15,7 @@ from donjon.cli.common import (
 )
 from donjon.cli.output import visible
 from donjon.core.clock import iso
-from donjon.core.units import format_size
+from donjon.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from donjon.app.stats import Contents, Stats
@@ -28,8 +28,9 @@ Examples:
   donjon stats --kit vault.kit -v     with the growth from point to point
 
 \b
-JSON: {"url", "objects", "bytes", "kinds": {KIND: {"objects", "bytes"}}, "points", "writers"}; with a key
-also {"logical_bytes", "unique_bytes", "pack_bytes", "dedup_ratio", "compression_ratio",
+JSON: {"url", "objects", "bytes", "kinds": {KIND: {"objects", "bytes"}}, "points", "writers",
+"recipients", "lock_s", "lock_enforcement", "warnings"}; with a key also
+{"logical_bytes", "unique_bytes", "pack_bytes", "dedup_ratio", "compression_ratio",
 "workloads": [{"workload", "points", "first", "last", "last_bytes", "logical_bytes", "stored_bytes"}],
 "growth": [{"id", "time", "workload", "logical_bytes", "stored_bytes", "total_stored_bytes"}]}."""
 
@@ -54,6 +55,8 @@ def stats(
     out.result(_data(found), "")
     if not json:
         _print(out, found)
+    for warning in found.warnings:
+        out.warn(warning)
     return 0
 
 
@@ -68,6 +71,10 @@ def _data(found: Stats) -> dict[str, object]:
         },
         "points": found.points,
         "writers": found.writers,
+        "recipients": found.recipients,
+        "warnings": found.warnings,
+        "lock_s": found.lock_s,
+        "lock_enforcement": found.lock_enforcement,
     }
     if (contents := found.contents) is None:
         return data
@@ -91,6 +98,16 @@ def _data(found: Stats) -> dict[str, object]:
         ],
         "growth": _growth(contents),
     }
+
+
+def _locks(found: Stats) -> str:
+    from donjon.app.locks import WEAKNESS
+
+    if not found.lock_s:
+        return "none"
+    text = f"{format_duration(found.lock_s)}, enforcement: {found.lock_enforcement or 'unknown'}"
+    weakness = WEAKNESS.get(found.lock_enforcement or "")
+    return f"{text} ({weakness})" if weakness else text
 
 
 def _growth(contents: Contents) -> list[dict[str, object]]:
@@ -119,6 +136,8 @@ def _print(out: Output, found: Stats) -> None:
         for kind, amount in sorted(found.kinds.items()):
             out.line(f"           {format_size(amount.size_bytes):>10}  {amount.objects:>6} {kind}")
     out.line(f"  points   {found.points} by {found.writers} writers")
+    out.line(f"  keys     {found.recipients} that open it")
+    out.line(f"  locks    {_locks(found)}")
     contents = found.contents
     if contents is None:
         out.line("Ratios and workloads need the kit (--kit FILE or DONJON_KIT) or --passphrase-file.")

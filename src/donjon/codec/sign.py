@@ -6,7 +6,7 @@ Callers put a domain of their own in front of what they sign, so that no signatu
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,6 +18,19 @@ Buffer = bytes | bytearray | memoryview
 SEED_BYTES: Final = 32
 PUBLIC_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+
+
+class Signer(Protocol):
+    """Whoever can sign with an Ed25519 key: one in memory, or one that a token keeps."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        ...
+
+    def sign(self, message: Buffer) -> bytes:
+        """The 64-byte signature of ``message``."""
+        ...
 
 
 class SigningKey:

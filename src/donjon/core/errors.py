@@ -77,6 +77,20 @@ class PermissionMissing(DonjonError):
     http_status = 403
 
 
+class CredentialsRejected(PermissionMissing):
+    """The store does not take the credentials at all: they are wrong, have ended, or were taken away.
+
+    So it tells nothing about what they may do, and nothing about the object that was asked for.
+    """
+
+
+class NotApproved(DonjonError):
+    """Too few approvers allowed this, or what they allowed has expired or was overtaken; nothing was done."""
+
+    exit_code = 11
+    http_status = 403
+
+
 class IntegrityFailure(DonjonError):
     """Stored bytes are not what was put there, or were never valid. The message names the object."""
 
@@ -100,6 +114,13 @@ class KeyNotAvailable(DonjonError):
 
     exit_code = 13
     http_status = 403
+
+
+class KeyServiceUnavailable(KeyNotAvailable):
+    """A key service did not answer or asked to slow down; the same call may succeed later."""
+
+    http_status = 503
+    retryable = True
 
 
 class StoreError(DonjonError):
@@ -147,7 +168,39 @@ class ObjectLocked(StoreError):
         self.retain_until = retain_until
 
 
+class TargetFailed(DonjonError):
+    """Where a restore goes to failed as a whole, not for one item. What was restored stays."""
+
+
 class LocksUnsupported(StoreError):
     """This store cannot hold locks."""
 
     http_status = 501
+
+
+class SourceFailed(DonjonError):
+    """What is to be backed up cannot be read as a whole: it vanished, hangs, or its provider refuses it.
+
+    No point was committed. ``retryable`` is set on an instance where the next attempt may succeed.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable
+
+
+class SnapshotFailed(SourceFailed):
+    """A snapshot was not taken, failed, did not become complete in time, or vanished."""
+
+
+class CatalogFailed(DonjonError):
+    """The catalog cannot be read or written. Nothing of any vault is lost, for the catalog is a cache.
+
+    ``retryable`` is set on an instance where the next attempt may succeed.
+    """
+
+    http_status = 503
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable

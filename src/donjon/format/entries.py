@@ -19,6 +19,10 @@ MAX_NAME_BYTES = 4096
 MAX_DEPTH = 4096
 #: What the attributes of an item may add up to; whoever makes an entry leaves more of them out.
 MAX_XATTR_BYTES = 1 << 20
+#: Attributes with such names are facts of the source that Donjon keeps, and no attributes of a file.
+OWN_ATTRIBUTES = b"donjon."
+#: Of a volume: its chunks are cut at multiples of so many bytes, written in decimal digits.
+EXTENT_ATTRIBUTE = b"donjon.extent_bytes"
 
 
 # What a decoder checks, without a line of Python for each entry.
@@ -76,6 +80,10 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     rdev: _Unsigned = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     statistics: Annotated[bytes, msgspec.Meta(max_length=MAX_STATISTICS_BYTES)] = b""
+
+    def attribute(self, name: bytes) -> bytes | None:
+        """The value of one extended attribute."""
+        return next((value for known, value in self.xattrs if known == name), None)
 
     @property
     def data_bytes(self) -> int:

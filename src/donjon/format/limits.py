@@ -16,6 +16,8 @@ MAX_PART: Final = 9_999
 EARLIEST: Final = -62_135_596_800
 LATEST: Final = 253_402_300_799
 MAX_DURATION_S: Final = (1 << 32) - 1
+#: A seal of any kind; those of HPKE have 1168 bytes.
+MAX_SEAL_BYTES: Final = 2048
 
 
 def require(condition: bool, field: str) -> None:
@@ -38,3 +40,8 @@ def check_number(value: int) -> None:
 def check_time(value: int) -> None:
     """A time in Unix seconds."""
     require(EARLIEST <= value <= LATEST, "time")
+
+
+def check_seal(value: bytes) -> None:
+    """A secret sealed for a recipient of any kind; only its kind knows more of it."""
+    require(1 <= len(value) <= MAX_SEAL_BYTES, "seal")

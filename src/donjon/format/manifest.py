@@ -52,7 +52,9 @@ class PackSet(Set[PackKey]):
     """The packs that a point needs, as bitmaps: a hostile manifest can name millions."""
 
     def __init__(self, uses: Iterable[Use]) -> None:
-        self._bitmaps = {(use.writer, use.session): use.bitmap for use in uses}
+        self._bitmaps: dict[tuple[bytes, int], bytes | bytearray] = {
+            (use.writer, use.session): use.bitmap for use in uses
+        }
 
     def __contains__(self, key: object) -> bool:
         writer, session, ordinal = cast("PackKey", key)
@@ -61,7 +63,7 @@ class PackSet(Set[PackKey]):
 
     def __iter__(self) -> Iterator[PackKey]:
         for (writer, session), bits in self._bitmaps.items():
-            for ordinal in Use(writer, session, bits).ordinals():
+            for ordinal in Use(writer, session, bytes(bits)).ordinals():
                 yield writer, session, ordinal
 
     def __len__(self) -> int:
@@ -72,7 +74,7 @@ class PackSet(Set[PackKey]):
         return frozenset(it)
 
 
-def _count(bits: bytes) -> int:
+def _count(bits: bytes | bytearray) -> int:
     return int.from_bytes(bits, "little").bit_count()
 
 

@@ -10,7 +10,12 @@ PACKS = "packs/"
 INDEX = "index/"
 MANIFESTS = "manifests/"
 CHECKPOINTS = "checkpoints/"
+CERTIFICATES = "certificates/"
+APPROVALS = "approvals/"
 WITNESS = "witness/"
+EPOCHS = "epochs/"
+EVIDENCE = "evidence/"
+SUCCESSIONS = "successions/"
 
 
 def keyring(number: int) -> str:
@@ -49,6 +54,36 @@ def checkpoint(number: int) -> str:
     return f"{CHECKPOINTS}{number:08d}"
 
 
+def approval_request(digest: bytes) -> str:
+    """The approval request with this digest."""
+    return f"{APPROVALS}{digest.hex()}/request"
+
+
+def approver_signature(request: bytes, approver: bytes) -> str:
+    """What an approver signed, for the request with this digest."""
+    return f"{APPROVALS}{request.hex()}/{approver.hex()}"
+
+
+def certificate(digest: bytes) -> str:
+    """The deletion certificate with this digest."""
+    return f"{CERTIFICATES}{digest.hex()}"
+
+
 def witness(vault_id: bytes, number: int) -> str:
     """Where a store that is not the vault itself keeps the checkpoint with this number."""
     return f"{WITNESS}{vault_id.hex()}/{number:08d}"
+
+
+def epoch(number: int) -> str:
+    """The epoch object with this number, counted from 1."""
+    return f"{EPOCHS}{number:08d}"
+
+
+def evidence(digest: bytes) -> str:
+    """The evidence with this digest."""
+    return f"{EVIDENCE}{digest.hex()}"
+
+
+def succession(writer: bytes, number: int) -> str:
+    """The succession to the key with this number of a writer, counted from 1."""
+    return f"{SUCCESSIONS}{writer.hex()}/{number:08d}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from donjon.codec.pad import padme
-from donjon.codec.sign import SigningKey, verify
+from donjon.codec.sign import Signer, verify
 from donjon.core.errors import IntegrityFailure, UnsupportedVersion
 
 VERSION = 1
@@ -36,6 +36,13 @@ class ObjectKind(enum.IntEnum):
     MANIFEST = 5
     SEAL = 6
     CHECKPOINT = 7
+    CERTIFICATE = 8
+    EPOCH = 9
+    EVIDENCE = 10
+    APPROVAL_REQUEST = 11
+    APPROVER_SIGNATURE = 12
+    SUCCESSION = 13
+    ALLOWED_SUCCESSION = 14
 
 
 #: No object is larger, so that whoever reads one can ask for this much and one byte more.
@@ -47,14 +54,31 @@ MAX_BYTES = {
     ObjectKind.MANIFEST: 16 << 20,
     ObjectKind.SEAL: 4 << 10,
     ObjectKind.CHECKPOINT: 16 << 20,
+    ObjectKind.EPOCH: 16 << 20,
+    ObjectKind.CERTIFICATE: 1 << 20,
+    ObjectKind.EVIDENCE: 1 << 20,
+    ObjectKind.APPROVAL_REQUEST: 1 << 20,
+    ObjectKind.APPROVER_SIGNATURE: 4 << 10,
+    ObjectKind.SUCCESSION: 4 << 10,
+    ObjectKind.ALLOWED_SUCCESSION: 16 << 10,
 }
 
 
-def pack_object(kind: ObjectKind, payload: msgspec.Struct, vault_id: bytes, signer: SigningKey) -> bytes:
+def pack_object(kind: ObjectKind, payload: msgspec.Struct, vault_id: bytes, signer: Signer) -> bytes:
     """The bytes of a signed object."""
+    data = unsigned_object(kind, payload)
+    return data + signer.sign(_DOMAIN + vault_id + data)
+
+
+def kind_of(data: bytes) -> int:
+    """The kind that the header of an object claims, 0 if it is too short to have one."""
+    return data[len(_MAGIC)] if len(data) > len(_MAGIC) else 0
+
+
+def unsigned_object(kind: ObjectKind, payload: msgspec.Struct) -> bytes:
+    """All but the signature at the end."""
     body = msgspec.msgpack.encode(payload)
-    header = _HEADER.pack(_MAGIC, kind, VERSION, 0, len(body))
-    return header + body + signer.sign(_DOMAIN + vault_id + header + body)
+    return _HEADER.pack(_MAGIC, kind, VERSION, 0, len(body)) + body
 
 
 def parse_object(data: bytes, kind: ObjectKind, payload_type: type[T], what: str) -> T:

@@ -8,11 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from donjon.codec.digest import DIGEST_BYTES, derive
-from donjon.codec.hpke import OVERHEAD_BYTES
-from donjon.codec.seal import KEY_BYTES
-from donjon.format.limits import check_id, check_number, check_time, require
-
-SEALED_KEY_BYTES = KEY_BYTES + OVERHEAD_BYTES
+from donjon.format.limits import check_id, check_number, check_seal, check_time, require
 
 
 class SessionObject(msgspec.Struct, array_like=True, frozen=True):
@@ -39,7 +35,7 @@ class SessionObject(msgspec.Struct, array_like=True, frozen=True):
         require(len(self.commitment) == DIGEST_BYTES, "commitment")
         for recipient, sealed in self.seals:
             check_id(recipient)
-            require(len(sealed) == SEALED_KEY_BYTES, "seal")
+            check_seal(sealed)
 
 
 class SealObject(msgspec.Struct, array_like=True, frozen=True):
@@ -54,7 +50,7 @@ class SealObject(msgspec.Struct, array_like=True, frozen=True):
         check_id(self.recipient)
         check_id(self.writer)
         check_number(self.number)
-        require(len(self.sealed) == SEALED_KEY_BYTES, "seal")
+        check_seal(self.sealed)
 
 
 def commitment(session_key: bytes) -> bytes:

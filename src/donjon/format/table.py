@@ -116,6 +116,10 @@ class Table:
             return None
         return self._location(at) or next(self.find_all(chunk), None)
 
+    def rows_of(self, chunk: bytes) -> Iterator[int]:
+        """The numbers of the rows of a chunk, counted from 0 in the order of ``__iter__``."""
+        return ((at - self._chunks_at) // _CHUNK.size for at in self._rows(chunk))
+
     def find_all(self, chunk: bytes) -> Iterator[Location]:
         """Every place of a chunk. Rows that point outside of what can be are no places.
 

@@ -79,8 +79,12 @@ class VaultSecret:
         padded = label.encode().ljust(64, b"\0")
         return nonce.to_bytes(12, "little") + Sealer(self._label_key).seal(nonce, padded)
 
+    def hide_text(self, text: str, size_bytes: int) -> bytes:
+        """Like ``hide_label``, for a text of up to so many bytes, under a random nonce."""
+        return Sealer(self._label_key).box(text.encode().ljust(size_bytes, b"\0"))
+
     def read_label(self, hidden: bytes, what: str) -> str:
-        """The name behind ``hide_label``. Raises ``IntegrityFailure``."""
+        """The text behind ``hide_label`` and ``hide_text``. Raises ``IntegrityFailure``."""
         plain = Sealer(self._label_key).open_box(hidden, what)
         return plain.rstrip(b"\0").decode(errors="replace")
 
@@ -94,14 +98,18 @@ class Action(enum.IntEnum):
     REVOKE_WRITER = 4
     ADD_CUSTODIAN = 5
     REVOKE_CUSTODIAN = 6
+    SET_APPROVERS = 7
+    ADD_AUDITOR = 8
+    REVOKE_AUDITOR = 9
 
 
 class KeyringRecord(msgspec.Struct, array_like=True, frozen=True):
     """One change. ``subject`` is the 16-byte id of whom it is about.
 
-    Adding a recipient: ``kind`` is "kit" or "passphrase", ``public`` its HPKE key, ``extra`` what its
-    kind needs, ``sealed_secret`` the vault secret sealed for it. Adding a writer or a custodian: ``public``
-    is its Ed25519 key. ``label`` is hidden with the vault secret.
+    Adding a recipient: ``kind`` is "kit", "passphrase" or that of a key service, ``public`` its HPKE key if
+    it has one, ``extra`` what its kind needs, ``sealed_secret`` the vault secret sealed for it. Adding who
+    signs: ``public`` is its Ed25519 key. ``label`` is hidden with the vault secret. Setting approvers:
+    ``extra`` has them all, and ``subject`` is a digest of them.
     """
 
     number: int
@@ -123,10 +131,10 @@ class KeyringRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 def secret_info(vault_id: bytes) -> bytes:
-    """The HPKE info under which the vault secret is sealed."""
+    """The info under which the vault secret is sealed."""
     return b"donjon/v1/vault-secret\0" + vault_id
 
 
 def session_info(vault_id: bytes, writer: bytes, number: int) -> bytes:
-    """The HPKE info under which a session key is sealed."""
+    """The info under which a session key is sealed."""
     return b"donjon/v1/session-key\0" + vault_id + writer + number.to_bytes(8, "little")

@@ -87,7 +87,7 @@ def decode(payload: bytes, what: str) -> tuple[Head, bytes]:
     body, checksum = payload[:-CHECKSUM_BYTES], payload[-CHECKSUM_BYTES:]
     if checksum != _checksum(body):
         raise damaged(what, "its checksum does not match")
-    head, rest = _decode_head(body, what)
+    head, rest = decode_head(body, what)
     if len(rest) != head.secret_bytes:
         raise damaged(what, f"its secret has {len(rest)} bytes instead of {head.secret_bytes}")
     return head, rest
@@ -108,7 +108,10 @@ def newer(what: str, found: str) -> UnsupportedVersion:
     )
 
 
-def _decode_head(body: bytes, what: str) -> tuple[Head, bytes]:
+def decode_head(body: bytes, what: str) -> tuple[Head, bytes]:
+    """The head at the start of ``body``, and what follows it. Raises like ``decode``."""
+    if len(body) < _FIXED.size:
+        raise damaged(what, f"it has only {len(body)} bytes")
     version, flags, vault_id, created_at, mark = _FIXED.unpack_from(body)
     if version != VERSION or flags & ~(_HAS_ROOT | _PROTECTED):
         raise newer(what, f"version {version} with flags {flags:#04x}")

@@ -60,7 +60,7 @@ class RecoveryKit:
             vault_name=vault_name,
             vault_url=vault_url,
             created_at=created_at,
-            opening_key=PrivateKey.generate().to_bytes(),
+            opening_key=new_opening_key(),
             root_seed=SigningKey.generate().seed if with_root else None,
         )
 
@@ -92,6 +92,11 @@ class RecoveryKit:
     def recipient(self, name: str) -> Recipient:
         """The public half, to be stored in the vault under ``name``."""
         return Recipient(recipient_id(self.public), KIT, name, self.public, self.created_at)
+
+
+def new_opening_key() -> bytes:
+    """The 96 bytes of a fresh opening key."""
+    return PrivateKey.generate().to_bytes()
 
 
 def kit_to_text(kit: RecoveryKit, passphrase: str | None = None, *, cost: Cost = DEFAULT_COST) -> str:
@@ -145,7 +150,7 @@ def read_kit(source: Path | str, passphrase: PassphraseSource | None = None) -> 
     or the passphrase is wrong or missing, ``UnsupportedVersion`` for a newer kit.
     """
     what = str(source) if isinstance(source, Path) else "recovery kit"
-    text = _load(source) if isinstance(source, Path) else source
+    text = load_text(source) if isinstance(source, Path) else source
     head, secret = kit_payload.decode(kit_text.to_payload(text, what), what)
     kit_text.check_headers(text, head, what)
     if head.argon:
@@ -166,26 +171,23 @@ def read_kit(source: Path | str, passphrase: PassphraseSource | None = None) -> 
     return kit
 
 
-def read_kit_text(path: Path) -> str:
-    """What a kit file says, not yet checked. Raises ``KeyNotAvailable`` if it cannot be read."""
-    return _load(path)
-
-
 def _check_label(what: str, text: str, limit_bytes: int) -> None:
     if not text or text != text.strip() or not text.isprintable() or len(text.encode()) > limit_bytes:
         msg = f"the vault's {what} {text!r} cannot be put on a recovery kit"
         raise UsageError(msg, hint=f"Use 1 to {limit_bytes} bytes of printable text.")
 
 
-def _load(path: Path) -> str:
+def load_text(path: Path, kind: str = "recovery kit") -> str:
+    """The text of a file that holds a kit or a share of one. Raises ``KeyNotAvailable``."""
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        msg = f"{path}: there is no recovery kit here"
-        raise KeyNotAvailable(msg, hint="Give the path of the kit that `donjon init` saved.") from error
+        msg = f"{path}: there is no {kind} here"
+        made_by = "init" if kind == "recovery kit" else "keys split"
+        raise KeyNotAvailable(msg, hint=f"Give the path of what `donjon {made_by}` saved.") from error
     except OSError as error:
-        msg = f"{path}: the recovery kit cannot be read: {error.strerror}"
+        msg = f"{path}: the {kind} cannot be read: {error.strerror}"
         raise KeyNotAvailable(msg, hint="Give a file that this user can read.") from error
     try:
         return data.decode("utf-8-sig")

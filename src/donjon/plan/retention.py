@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 
 from donjon.core.errors import UsageError
+from donjon.core.units import format_duration, parse_duration
 
 #: More would be no policy, and a slip of the finger.
 MAX_COUNT = 1_000_000
@@ -64,8 +65,31 @@ class Policy:
     def __str__(self) -> str:
         names = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
         parts = [f"{name} {count}" for name in names if (count := getattr(self, name))]
-        parts += [f"within {self.within_s} s"] if self.within_s else []
+        parts += [f"within {format_duration(self.within_s)}"] if self.within_s else []
         return ", ".join(parts) or "everything"
+
+
+def parse_policy(rules: Iterable[str]) -> Policy:
+    """The policy of rules like ``daily=30`` or ``within=90d``. Raises ``UsageError``."""
+    counts: dict[str, int] = {}
+    for rule in rules:
+        name, _, value = rule.partition("=")
+        field_name = "within_s" if name == "within" else name
+        if field_name not in _FIELDS or field_name in counts:
+            msg = f"{rule!r}: is no rule of retention, or comes twice"
+            raise UsageError(msg, hint=f"Use each once: {_RULES}.")
+        if name == "within":
+            counts[field_name] = parse_duration(value)
+        elif value.isascii() and value.isdigit() and int(value):
+            counts[field_name] = int(value)
+        else:
+            msg = f"{rule!r}: needs a number, 1 or more"
+            raise UsageError(msg, hint=f"Write it like {_RULES}.")
+    return Policy(**counts)
+
+
+_FIELDS = {member.name for member in fields(Policy)}
+_RULES = "last=3, hourly=24, daily=30, weekly=8, monthly=12, yearly=7, within=90d"
 
 
 @dataclass(frozen=True, slots=True)

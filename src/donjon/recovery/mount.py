@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from donjon.codec.digest import digest
 from donjon.core.errors import DonjonError, Refused, UsageError
-from donjon.format.entries import Kind
+from donjon.format.entries import OWN_ATTRIBUTES, Kind
 from donjon.recovery.mount_places import Place, Places
 from donjon.recovery.ranges import ChunkCache, FileRanges
 from donjon.recovery.readahead import ReadAhead
@@ -117,7 +117,8 @@ class MountOperations:
 
     def listxattr(self, path: str) -> list[str]:
         """The names of the extended attributes."""
-        return [_text(name) for name, _ in self._find(path).entry.xattrs]
+        attributes = self._find(path).entry.xattrs
+        return [_text(name) for name, _ in attributes if not name.startswith(OWN_ATTRIBUTES)]
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """One extended attribute."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from donjon.core.errors import DonjonError, IntegrityFailure, StoreError, StoreFull
 from donjon.core.events import Progress, StopCheck, never_stop
-from donjon.core.tuning import prepare_for_bulk_work, small_file_turns, worker_count
+from donjon.core.tuning import prepare_for_bulk_work, worker_count
 from donjon.core.units import MIB
 from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
@@ -25,7 +25,7 @@ from donjon.recovery.content import Placer, has_content
 from donjon.recovery.request import Request, selected
 from donjon.repository.reading import ChunkReader, Fetched
 from donjon.repository.tree import Tree
-from donjon.targets.base import FileWriter, Overwrite, Target
+from donjon.targets.base import FileWriter, NewFile, Overwrite, Target
 
 _BATCH_BYTES = 4 * MIB
 _BATCH_FILES = 128
@@ -92,7 +92,6 @@ class _Restore:
         self._uses = request.point.point.uses
         self._result = Restored()
         self._lock = threading.Lock()
-        self._turns = small_file_turns()
         self._first_names: dict[tuple[int, int], bytes] = {}
         self._links: list[tuple[bytes, bytes, Entry]] = []
         self._not_made: set[bytes] = set()
@@ -184,34 +183,26 @@ class _Restore:
     def _restore_batch(self, batch: list[tuple[bytes, Entry]]) -> None:
         ids = [list(self._ids(path, entry)) for path, entry in batch]
         fetched = self._reader.fetch([chunk for chunks in ids for chunk in chunks], self._uses)
-        with self._turns:
-            for (path, entry), chunks in zip(batch, ids, strict=True):
-                with self._item(path, entry.size):
-                    self._restore_small(path, entry, chunks, fetched)
+        new: list[tuple[NewFile, list[bytes]]] = []
+        for (path, entry), chunks in zip(batch, ids, strict=True):
+            with self._item(path, entry.size):
+                if not self._is_there(path, entry, chunks, fetched):
+                    new.append((NewFile(path, entry, _pieces(entry, chunks, fetched)), chunks))
+        outcomes = self._target.write_files([file for file, _ in new])
+        for (file, chunks), outcome in zip(new, outcomes, strict=True):
+            with self._item(file.path, file.entry.size):
+                if isinstance(outcome, Exception):
+                    raise outcome
+                if outcome:
+                    self._finished(file.path, file.entry, chunks, fetched)
+                else:
+                    self._keep(file.path)
         size = sum(entry.size for _, entry in batch)
         self._progress.advance(items=len(batch), size_bytes=size, current=os.fsdecode(batch[-1][0]))
 
     def _ids(self, path: bytes, entry: Entry) -> Iterator[bytes]:
         with self._item(path):
             yield from self._tree.chunk_ids(entry)
-
-    def _restore_small(self, path: bytes, entry: Entry, ids: list[bytes], fetched: Fetched) -> None:
-        if self._is_there(path, entry, ids, fetched):
-            return
-        writer = self._target.create_file(path, entry)
-        if writer is None:
-            self._keep(path)
-            return
-        try:
-            placer = Placer(entry)
-            for chunk in ids:
-                write(writer, placer, fetched.chunk(chunk))
-            placer.check_complete()
-        except BaseException:
-            writer.abort()
-            raise
-        writer.finish()
-        self._finished(path, entry, ids, fetched)
 
     def _is_there(self, path: bytes, entry: Entry, ids: list[bytes], fetched: Fetched) -> bool:
         """Whether the content is there already, under a policy that asks for that."""
@@ -363,10 +354,15 @@ class _Restore:
                 self._target.finish_directory(path, entry)
 
 
-def write(writer: FileWriter, placer: Placer, data: bytes | memoryview) -> None:
-    """Write the next data of a file where it belongs."""
-    view = memoryview(data)
-    at = 0
-    for offset, size in placer.place(len(view)):
-        writer.write_at(offset, view[at : at + size])
-        at += size
+def _pieces(entry: Entry, ids: list[bytes], fetched: Fetched) -> list[tuple[int, memoryview]]:
+    """The data of a file and where it belongs. Raises ``IntegrityFailure`` unless it is all of it."""
+    placer = Placer(entry)
+    pieces = []
+    for chunk in ids:
+        data = memoryview(fetched.chunk(chunk))
+        at = 0
+        for offset, size in placer.place(len(data)):
+            pieces.append((offset, data[at : at + size]))
+            at += size
+    placer.check_complete()
+    return pieces

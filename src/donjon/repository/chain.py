@@ -10,7 +10,7 @@ from donjon.core.clock import Clock, iso
 from donjon.core.errors import IntegrityFailure, ObjectExists, ObjectHidden, ObjectNotFound
 from donjon.format import names
 from donjon.format.manifest import Manifest
-from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
+from donjon.format.objects import ObjectKind, pack_object, parse_object
 from donjon.repository.cache import Cache
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
@@ -81,7 +81,7 @@ class ManifestChain:
             self.warnings.append(msg)
             return pinned
         manifest = parse_object(data, ObjectKind.MANIFEST, Manifest, name)
-        verify_object(data, self._vault.vault_id, self._signer.public, name)
+        self._vault.verify_by_writer(data, self._writer, name)
         if pinned not in (None, digest(data)):
             self.warnings.append(f"{name}: is not the manifest that this host put there")
         if warning := clock_warning(self._clock(), manifest.created_at):

@@ -11,15 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from donjon.codec.digest import digest
+from donjon.core.clock import SECONDS_PER_DAY
 from donjon.core.errors import IntegrityFailure, ObjectNotFound, UnsupportedVersion
 from donjon.core.events import Progress
 from donjon.format import names
 from donjon.format.manifest import Manifest, PackKey
 from donjon.format.objects import ObjectKind, parse_object, verify_object
 from donjon.format.session import SealObject
-from donjon.format.table import IndexObject, PackRow, pack_rows
+from donjon.format.succession import parse_succession
+from donjon.format.table import PackRow, pack_rows
+from donjon.repository.approvals import check_signature_object, read_request
+from donjon.repository.certificates import LATE_REMEDY, SUSPICIOUS, read_certificate
 from donjon.repository.checkpoints import Signed, is_revoked, read_checkpoint
+from donjon.repository.epochs import LockEnds, parse_epoch
+from donjon.repository.evidence import LATE as LATE_EVIDENCE
+from donjon.repository.evidence import LATE_REMEDY as LATE_EVIDENCE_REMEDY
+from donjon.repository.evidence import Standing as EvidenceStanding
+from donjon.repository.evidence import read_evidence
 from donjon.repository.fetch import fetch_object
+from donjon.repository.index import read_index_object
 from donjon.repository.keyring import put_after_revocation
 from donjon.repository.points import Point, arrange, read_manifest
 from donjon.repository.rebuild import pack_digest, read_trailer
@@ -52,7 +62,11 @@ class Structure:
     packs: dict[PackKey, ObjectInfo] = field(default_factory=dict)
     indexed: dict[PackKey, PackRow] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    #: Ids of points whose locks have ended and whose data is gone.
+    expired: set[bytes] = field(default_factory=set)
     checkpoints: list[Signed] = field(default_factory=list)
+    #: The ids of those to whom each session is sealed, by its writer and number.
+    sealed_to: dict[tuple[bytes, int], set[bytes]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, name: str, what: str, remedy: str = "") -> None:
@@ -89,9 +103,16 @@ class _Check:
             names.INDEX: self._index,
             names.MANIFESTS: self._manifest,
             names.CHECKPOINTS: self._checkpoint,
+            names.EPOCHS: self._epoch,
+            names.CERTIFICATES: self._certificate,
+            names.EVIDENCE: self._evidence,
+            names.APPROVALS: self._approval,
+            names.SUCCESSIONS: self._succession,
             names.WITNESS: lambda _: None,  # checkpoints of other vaults, whose keys are not known here
         }
         self._manifests: list[tuple[bytes, Manifest, int]] = []
+        self._listed_ends: dict[str, int] = {}
+        self._ends = LockEnds()
 
     def run(self) -> Structure:
         for name, group in itertools.groupby(self._vault.store.list(), key=lambda info: info.name):
@@ -104,6 +125,7 @@ class _Check:
                 self._look_at(written[-1])
             self._covers(name, versions, len(written))
             self._progress.advance(items=1, current=name)
+        self._vault.read_successions()
         self._arrange()
         self._chains()
         for info, what in self._damaged_packs:
@@ -165,8 +187,9 @@ class _Check:
 
     def _session(self, info: ObjectInfo) -> None:
         writer, number = _writer_and_number(info.name)
-        self._vault.read_session(writer, number)
+        session = self._vault.read_session(writer, number)
         self._sessions.add((writer, number))
+        self._found.sealed_to.setdefault((writer, number), set()).update(who for who, _ in session.seals)
 
     def _seal(self, info: ObjectInfo) -> None:
         data = fetch_object(self._vault.store, info.name, ObjectKind.SEAL)
@@ -174,6 +197,7 @@ class _Check:
         verify_object(data, self._vault.vault_id, self._vault.object.root_public, info.name)
         if info.name != names.seal(seal.recipient, seal.writer, seal.number):
             raise _swapped(info.name)
+        self._found.sealed_to.setdefault((seal.writer, seal.number), set()).add(seal.recipient)
 
     def _pack(self, info: ObjectInfo) -> None:
         pack_digest(info.name)
@@ -181,12 +205,7 @@ class _Check:
         self._found.packs[(trailer.writer, trailer.session, trailer.ordinal)] = info
 
     def _index(self, info: ObjectInfo) -> None:
-        data = fetch_object(self._vault.store, info.name, ObjectKind.INDEX)
-        index = parse_object(data, ObjectKind.INDEX, IndexObject, info.name)
-        public = self._vault.keyring.writer(index.writer, info.name).public
-        verify_object(data, self._vault.vault_id, public, info.name)
-        if info.name != names.index(index.writer, index.session, index.part):
-            raise _swapped(info.name)
+        index = read_index_object(self._vault, info.name)
         for row in pack_rows(index.packs, info.name):
             self._found.indexed[(index.writer, row.session, row.ordinal)] = row
 
@@ -194,6 +213,7 @@ class _Check:
         data = fetch_object(self._vault.store, info.name, ObjectKind.MANIFEST)
         manifest = read_manifest(self._vault, info.name, data)
         self._manifests.append((digest(data), manifest, info.stored_at))
+        self._listed_ends[info.name] = info.retain_until or 0
 
     def _checkpoint(self, info: ObjectInfo) -> None:
         signed = read_checkpoint(self._vault, info)
@@ -202,6 +222,45 @@ class _Check:
             what = "was put after its custodian was revoked, perhaps by a thief of its key"
             self._note("suspicious", info.name, what, "It does not count; sign a new checkpoint.")
 
+    def _epoch(self, info: ObjectInfo) -> None:
+        data = fetch_object(self._vault.store, info.name, ObjectKind.EPOCH)
+        epoch = parse_epoch(self._vault, data, info.name)
+        if self._vault.keyring.custodians[epoch.custodian].revoked_at is None:
+            self._ends.add(epoch)
+
+    def _certificate(self, info: ObjectInfo) -> None:
+        """One that too few signed is reported as damaged: honest people put no such thing."""
+        try:
+            certificate = read_certificate(self._vault, info)
+        except IntegrityFailure:  # the keyring may have grown since the vault was opened
+            self._vault.keyring.read_on(self._vault.store)
+            certificate = read_certificate(self._vault, info)
+        if certificate.standing in SUSPICIOUS:
+            self._note("suspicious", info.name, SUSPICIOUS[certificate.standing], LATE_REMEDY)
+
+    def _approval(self, info: ObjectInfo) -> None:
+        """A request that approvers are asked, or the signature of one of them, now or then."""
+        check = read_request if info.name.endswith("/request") else check_signature_object
+        try:
+            check(self._vault, info.name)
+        except IntegrityFailure:  # the keyring may have grown since the vault was opened
+            self._vault.keyring.read_on(self._vault.store)
+            check(self._vault, info.name)
+
+    def _evidence(self, info: ObjectInfo) -> None:
+        if read_evidence(self._vault, info).standing is EvidenceStanding.LATE:
+            self._note("suspicious", info.name, LATE_EVIDENCE, LATE_EVIDENCE_REMEDY)
+
+    def _succession(self, info: ObjectInfo) -> None:
+        vault = self._vault
+        data = fetch_object(vault.store, info.name, ObjectKind.ALLOWED_SUCCESSION)
+        succession = parse_succession(data, info.name)
+        writer = vault.keyring.writer(succession.writer, info.name)
+        vault.keyring.successions.apply(data, info.name, writer.public, info.stored_at, vault.store)
+        if put_after_revocation(info.stored_at, writer):
+            what = "was put after its writer was revoked, perhaps by a thief of its key"
+            self._note("suspicious", info.name, what, "What its key signed came late as well.")
+
     # -- how they hang together --------------------------------------------------------------------
 
     def _arrange(self) -> None:
@@ -209,10 +268,10 @@ class _Check:
         trusted = (signed for signed in self._found.checkpoints if not is_revoked(self._vault, signed))
         newest = next(trusted, None)
         self._found.points = arrange(self._manifests, newest.times() if newest else {})
+        keyring = self._vault.keyring
         for point in self._found.points:
-            writer = self._vault.keyring.writer(point.manifest.writer, point.name)
-            if put_after_revocation(point.time, writer):
-                what = "was put after its writer was revoked, perhaps by a thief of its key"
+            if why := keyring.came_late(point.manifest, point.time, point.name, point.point_id):
+                what = f"was put after {why}, perhaps by a thief of its key"
                 self._note("suspicious", point.name, what, "Do not restore from it unless you know better.")
 
     def _chains(self) -> None:
@@ -264,6 +323,9 @@ class _Check:
                     "Restore the object from another copy of the vault.",
                 )
                 found.findings.append(finding)
+            if self._is_expired(point):
+                found.expired.add(point.point_id)
+                continue
             gone = (key for key in point.uses if key not in found.packs)
             for key in itertools.islice(gone, _MOST_MISSING):
                 missing.setdefault(key, []).append(point.point_id.hex())
@@ -273,6 +335,16 @@ class _Check:
             if name in broken:
                 continue
             found.findings.append(Finding("missing", name, "is missing", tuple(affected), BACK_UP_AGAIN))
+
+    def _is_expired(self, point: Point) -> bool:
+        """Whether no lock holds on the manifest any more, and data of the point is gone."""
+        vault = self._vault
+        if not vault.object.lock_s:
+            return False
+        end = max(point.manifest.protected_until, self._listed_ends[point.name], self._ends.name(point.name))
+        if not vault.store.lists_locks:
+            end = max(end, point.store_time + vault.object.lock_s + SECONDS_PER_DAY)
+        return end <= vault.store.now() and any(key not in self._found.packs for key in point.uses)
 
 
 def _describe(key: PackKey) -> str:
@@ -286,6 +358,12 @@ def _swapped(name: str) -> IntegrityFailure:
 def _remedy(folder: str) -> str:
     if folder == names.INDEX:
         return "Nothing is lost: the index is rebuilt from the packs when it is needed."
+    if folder == names.CERTIFICATES:
+        return "It does not count, so no point goes because of it. Find out who may put into the vault."
+    if folder == names.EVIDENCE:
+        return "It proves nothing. Find out who may put into the vault."
+    if folder == names.APPROVALS:
+        return "It does not count, so nothing happens because of it. Find out who may put into the vault."
     return "Restore the object from another copy of the vault."
 
 

@@ -1,15 +1,15 @@
-"""Credentials of writers and custodians: what signs for them, and nothing that opens a backup."""
+"""Credentials of writers, custodians and auditors: what signs for them, and nothing that opens a backup."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import msgspec
 
-from donjon.codec.digest import short_id
+from donjon.codec.digest import ID_BYTES, short_id
 from donjon.codec.seal import KEY_BYTES
 from donjon.codec.sign import PUBLIC_BYTES, SigningKey
 from donjon.core.errors import KeyNotAvailable, UnsupportedVersion
@@ -17,9 +17,14 @@ from donjon.format.vault import VAULT_ID_BYTES, VaultSecret
 from donjon.keys.private import create_private
 
 _WRITER = "donjon writer credential"
-_CUSTODIAN = "donjon custodian credential"
 _VERSION = 1
+#: Of a writer whose key has succeeded another. Older Donjons, which know nothing of that, refuse it.
+_SUCCESSOR_VERSION = 2
 _MAX_FILE_BYTES = 64 << 10
+
+
+class _Form(msgspec.Struct):
+    format: str
 
 
 class _File(msgspec.Struct):
@@ -31,23 +36,44 @@ class _File(msgspec.Struct):
     root_public: str
     signing_seed: str
     vault_secret: str = ""
+    writer_id: str = ""
+    key_number: int = 0
+
+    def __repr__(self) -> str:
+        return f"_File({self.name!r})"
 
 
 T = TypeVar("T")
 
 
 class WriterCredential:
-    """A signing key of a certified writer, the vault secret, and the root key that it trusts."""
+    """A signing key of a certified writer, the vault secret, and the root key that it trusts.
+
+    ``key_number`` counts the keys of the writer, from 0 for the one that the keyring certifies and that gives
+    ``writer_id``. Raises ``ValueError`` if one is given without the other.
+    """
 
     def __init__(
-        self, *, vault_id: bytes, url: str, name: str, root_public: bytes, seed: bytes, secret: bytes
+        self,
+        *,
+        vault_id: bytes,
+        url: str,
+        name: str,
+        root_public: bytes,
+        seed: bytes,
+        secret: bytes,
+        writer_id: bytes | None = None,
+        key_number: int = 0,
     ) -> None:
         self.vault_id = vault_id
         self.url = url
         self.name = name
         self.root_public = root_public
         self.signing_key = SigningKey(seed)
-        self.writer_id = short_id(self.signing_key.public)
+        if (writer_id is None) != (key_number == 0) or key_number < 0:
+            raise ValueError(key_number)
+        self.writer_id = writer_id if writer_id is not None else short_id(self.signing_key.public)
+        self.key_number = key_number
         self.secret = VaultSecret(secret)
 
     def __repr__(self) -> str:
@@ -75,11 +101,29 @@ class WriterCredential:
             root_public=_of_length(bytes.fromhex(content.root_public), PUBLIC_BYTES),
             seed=base64.b64decode(content.signing_seed, validate=True),
             secret=_of_length(base64.b64decode(content.vault_secret, validate=True), KEY_BYTES),
+            writer_id=_of_length(bytes.fromhex(content.writer_id), ID_BYTES) if content.writer_id else None,
+            key_number=content.key_number,
+        )
+
+    def successor(self) -> WriterCredential:
+        """The same writer with a fresh key, which nobody has named yet."""
+        return WriterCredential(
+            vault_id=self.vault_id,
+            url=self.url,
+            name=self.name,
+            root_public=self.root_public,
+            seed=SigningKey.generate().seed,
+            secret=self.secret.secret,
+            writer_id=self.writer_id,
+            key_number=self.key_number + 1,
         )
 
 
-class CustodianCredential:
-    """A signing key of a certified custodian and the root key that it trusts; it knows no vault secret."""
+class SignerCredential:
+    """A signing key that the keyring certifies, and the root key that it trusts; it knows no vault secret."""
+
+    #: How the keyring and people call its owner.
+    word: ClassVar[str]
 
     def __init__(self, *, vault_id: bytes, url: str, name: str, root_public: bytes, seed: bytes) -> None:
         self.vault_id = vault_id
@@ -87,22 +131,22 @@ class CustodianCredential:
         self.name = name
         self.root_public = root_public
         self.signing_key = SigningKey(seed)
-        self.custodian_id = short_id(self.signing_key.public)
+        self.signer_id = short_id(self.signing_key.public)
 
     def __repr__(self) -> str:
-        return f"CustodianCredential({self.custodian_id.hex()}, {self.name!r})"
+        return f"{type(self).__name__}({self.signer_id.hex()}, {self.name!r})"
 
     def write(self, path: Path) -> None:
         """Create the file; see ``WriterCredential.write``."""
-        _write(path, _CUSTODIAN, self)
+        _write(path, _form(self.word), self)
 
     @classmethod
-    def read(cls, path: Path) -> CustodianCredential:
+    def read(cls, path: Path) -> Self:
         """Raises ``KeyNotAvailable`` if there is no such file or it is damaged."""
-        return _read(path, _CUSTODIAN, "custodian", cls._from_file)
+        return _read(path, _form(cls.word), cls.word, cls._from_file)
 
     @classmethod
-    def _from_file(cls, content: _File) -> CustodianCredential:
+    def _from_file(cls, content: _File) -> Self:
         return cls(
             vault_id=_of_length(bytes.fromhex(content.vault_id), VAULT_ID_BYTES),
             url=content.vault_url,
@@ -112,9 +156,40 @@ class CustodianCredential:
         )
 
 
-def _write(
-    path: Path, form: str, credential: WriterCredential | CustodianCredential, secret: str = ""
-) -> None:
+class CustodianCredential(SignerCredential):
+    """What signs checkpoints and epochs."""
+
+    word = "custodian"
+
+    @property
+    def custodian_id(self) -> bytes:
+        """16 bytes, as in the keyring."""
+        return self.signer_id
+
+
+class AuditorCredential(SignerCredential):
+    """What signs evidence, and nothing else."""
+
+    word = "auditor"
+
+
+def read_signer(path: Path) -> WriterCredential | SignerCredential:
+    """The credential in a file, whoever's it is. Raises ``KeyNotAvailable`` if it is of nobody who signs."""
+    try:
+        with path.open("rb") as file:
+            form = msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=_Form).format
+    except (OSError, msgspec.MsgspecError):
+        form = ""  # who reads it below tells what is wrong
+    if form == _form(CustodianCredential.word):
+        return CustodianCredential.read(path)
+    return WriterCredential.read(path) if form == _WRITER else AuditorCredential.read(path)
+
+
+def _form(word: str) -> str:
+    return f"donjon {word} credential"
+
+
+def _write(path: Path, form: str, credential: WriterCredential | SignerCredential, secret: str = "") -> None:
     content = _File(
         form,
         _VERSION,
@@ -125,6 +200,9 @@ def _write(
         base64.b64encode(credential.signing_key.seed).decode(),
         secret,
     )
+    if isinstance(credential, WriterCredential) and credential.key_number:
+        content.version = _SUCCESSOR_VERSION
+        content.writer_id, content.key_number = credential.writer_id.hex(), credential.key_number
     create_private(path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
 
 
@@ -134,15 +212,16 @@ def _read(path: Path, form: str, who: str, build: Callable[[_File], T]) -> T:
             content = msgspec.json.decode(file.read(_MAX_FILE_BYTES), type=_File)
         if content.format != form:
             raise ValueError(content.format)
-        if content.version != _VERSION:
+        newest = _SUCCESSOR_VERSION if form == _WRITER else _VERSION
+        if not _VERSION <= content.version <= newest:
             msg = f"{path}: is a {who} credential of version {content.version}"
             raise UnsupportedVersion(msg, hint="Install a newer Donjon.")
         return build(content)
     except FileNotFoundError as error:
         msg = f"{path}: no {who} credential here"
         hint = "Enrol this host: `donjon writer add NAME --out FILE`, then `donjon enrol FILE` here."
-        if form == _CUSTODIAN:
-            hint = "Make one with `donjon custodian add NAME --out FILE`."
+        if form != _WRITER:
+            hint = f"Make one with `donjon {who} add NAME --out FILE`."
         raise KeyNotAvailable(msg, hint=hint) from error
     except OSError as error:
         msg = f"{path}: the {who} credential cannot be read: {error.strerror}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import mmap
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from donjon.codec.digest import DIGEST_BYTES, digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound
 from donjon.format import names
 from donjon.format.manifest import PackKey
-from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.format.objects import ObjectKind, parse_object
 from donjon.format.table import IndexObject, Location, PackRow, Table, merge_tables, open_table
 from donjon.repository.cache import Cache, with_digest
 from donjon.repository.fetch import fetch_object
@@ -40,6 +40,26 @@ class Found:
         return self.writer, self.at.pack.session, self.at.pack.ordinal
 
 
+def _put_end(row: PackRow) -> int:
+    """Until when the pack was locked when it was put."""
+    return row.lock_until
+
+
+def read_index_object(vault: Vault, name: str) -> IndexObject:
+    """An index object, its signature checked. Raises ``IntegrityFailure``, ``ObjectNotFound``."""
+    return parse_index_object(vault, name, fetch_object(vault.store, name, ObjectKind.INDEX))
+
+
+def parse_index_object(vault: Vault, name: str, data: bytes) -> IndexObject:
+    """An index object from its bytes; its box stays shut. Raises ``IntegrityFailure``."""
+    index = parse_object(data, ObjectKind.INDEX, IndexObject, name)
+    vault.verify_by_writer(data, index.writer, name)
+    if name != names.index(index.writer, index.session, index.part):
+        msg = f"{name}: holds another part of the index"
+        raise IntegrityFailure(msg)
+    return index
+
+
 class Index:
     """All tables known of one vault. Adding tables and looking up may happen at the same time."""
 
@@ -53,14 +73,16 @@ class Index:
 
     # -- looking up ------------------------------------------------------------------------------
 
-    def find(self, chunk: bytes, writer: bytes) -> PackRow | None:
+    def find(
+        self, chunk: bytes, writer: bytes, lock_end: Callable[[PackRow], int] = _put_end
+    ) -> PackRow | None:
         """A pack of this writer that holds the chunk; of several the one with the latest lock end."""
         best: PackRow | None = None
         for owner, table in self._tables:
             if owner != writer:
                 continue
             for row in table.find_packs(chunk):
-                if row.name not in self.bad_packs and (best is None or row.lock_until > best.lock_until):
+                if row.name not in self.bad_packs and (best is None or lock_end(row) > lock_end(best)):
                     best = row
         return best
 
@@ -90,6 +112,20 @@ class Index:
     def tables(self) -> Iterator[tuple[bytes, Table]]:
         """(writer, table) of all tables known."""
         yield from self._tables
+
+    def use_of_packs(self, writer: bytes, chunks: Iterable[bytes]) -> Iterator[tuple[PackRow, int, int]]:
+        """How many bytes of plaintext of each pack of a writer are those of ``chunks``, and of how many.
+
+        A byte for each chunk of the index is all the memory that this takes.
+        """
+        tables = [table for owner, table in self._tables if owner == writer]
+        marks = [bytearray(table.chunk_count) for table in tables]
+        for chunk in chunks:
+            for table, marked in zip(tables, marks, strict=True):
+                for row in table.rows_of(chunk):
+                    marked[row] = 1
+        for table, marked in zip(tables, marks, strict=True):
+            yield from _use_of_packs(table, marked)
 
     # -- gathering -------------------------------------------------------------------------------
 
@@ -135,7 +171,7 @@ class Index:
             if name in self._loaded:
                 continue
             try:
-                self._fetch(vault, name)
+                self._fetch(vault, name, is_relied_on=True)
             except ObjectNotFound:
                 return part
             except IntegrityFailure:
@@ -155,13 +191,10 @@ class Index:
         except (FileNotFoundError, ValueError):
             return frozenset()
 
-    def _fetch(self, vault: Vault, name: str) -> None:
-        data = fetch_object(vault.store, name, ObjectKind.INDEX)
-        index = parse_object(data, ObjectKind.INDEX, IndexObject, name)
-        verify_object(data, vault.vault_id, vault.keyring.writer(index.writer, name).public, name)
-        if name != names.index(index.writer, index.session, index.part):
-            msg = f"{name}: holds another part of the index"
-            raise IntegrityFailure(msg)
+    def _fetch(self, vault: Vault, name: str, *, is_relied_on: bool = False) -> None:
+        index = read_index_object(vault, name)
+        if is_relied_on:
+            vault.check_timely(name, index.writer)
         table = open_table(index, vault.secret.index_key, name)
         self.add(index.writer, index.session, index.part, table)
 
@@ -209,6 +242,16 @@ class Index:
         self._tables = [pair for pair in self._tables if pair[1] not in tables]
         self._last_hit = None
         self._load(writer, target)
+
+
+def _use_of_packs(table: Table, marked: bytearray) -> Iterator[tuple[PackRow, int, int]]:
+    pack_of = [pack for pack, *_ in table.frames()]
+    used, total = [0] * table.pack_count, [0] * table.pack_count
+    for (_, frame, _, length), mark in zip(table, marked, strict=True):
+        if frame < len(pack_of) and pack_of[frame] < table.pack_count:
+            total[pack_of[frame]] += length
+            used[pack_of[frame]] += length if mark else 0
+    return zip(table.packs(), used, total, strict=True)
 
 
 def _covered(path: Path) -> list[str]:

@@ -48,8 +48,8 @@ class SessionIdentity:
     signing_key: SigningKey
     writer: bytes
     number: int
-    index_key: bytes
-    data_key: bytes
+    index_key: bytes = field(repr=False)
+    data_key: bytes = field(repr=False)
 
 
 @dataclass(slots=True)

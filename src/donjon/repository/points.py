@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
+from msgspec import structs
+
 from donjon.codec.digest import digest
 from donjon.core.errors import IntegrityFailure, ObjectNotFound, PointNotFound, UsageError
 from donjon.format import names
-from donjon.format.manifest import Manifest, PackSet, PointBody, open_body
-from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.format.manifest import Manifest, PackSet, PointBody, Use, open_body
+from donjon.format.objects import ObjectKind, parse_object
 from donjon.repository.checkpoints import Signed, newest_trusted
 from donjon.repository.fetch import fetch_object
 from donjon.repository.vault import Vault
@@ -56,10 +58,11 @@ class OpenPoint:
 def read_manifest(vault: Vault, name: str, data: bytes) -> Manifest:
     """A manifest, its signature checked. Raises ``IntegrityFailure``."""
     manifest = parse_object(data, ObjectKind.MANIFEST, Manifest, name)
-    verify_object(data, vault.vault_id, vault.keyring.writer(manifest.writer, name).public, name)
+    number = vault.verify_by_writer(data, manifest.writer, name)
     if name != names.manifest(manifest.writer, manifest.sequence):
         msg = f"{name}: holds another manifest"
         raise IntegrityFailure(msg, hint="Objects were swapped. Do not trust this store.")
+    vault.keyring.successions.signed(manifest, number)
     return manifest
 
 
@@ -69,8 +72,10 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
     A damaged manifest is added to ``damaged`` and left out; without that list it is raised.
     """
     damaged_here: list[IntegrityFailure] = []
+    vault.read_successions()
     newest = _newest_checkpoint(vault, damaged_here)
     found: list[tuple[bytes, Manifest, int]] = []
+    shared: dict[Use, Use] = {}
     for info in first_of_each(vault.store.list(names.MANIFESTS)):
         try:
             data = fetch_object(vault.store, info.name, ObjectKind.MANIFEST)
@@ -80,7 +85,9 @@ def list_points(vault: Vault, damaged: list[IntegrityFailure] | None = None) -> 
         except IntegrityFailure as error:
             damaged_here.append(error)
             continue
-        found.append((digest(data), manifest, info.stored_at))
+        # Points after each other mostly need the same: each use is kept in memory once.
+        uses = tuple(shared.setdefault(use, use) for use in manifest.uses)
+        found.append((digest(data), structs.replace(manifest, uses=uses), info.stored_at))
     points = arrange(found, newest.times() if newest else {})
     damaged_here += vault.watch(points, newest)
     if damaged is not None:
@@ -138,14 +145,24 @@ def find_point(vault: Vault, points: Iterable[Point], name: str) -> OpenPoint:
         raise PointNotFound(
             msg, hint="Use latest, WORKLOAD@latest, WORKLOAD@TIME or an id of `donjon points`."
         )
-    fitting = [point for point in listed if point.point_id.hex().startswith(name)]
+    return open_point(vault, point_by_id(vault, listed, name))
+
+
+def point_by_id(vault: Vault, points: Iterable[Point], name: str) -> Point:
+    """The point whose id starts with ``name``, for which no key is needed. Raises ``PointNotFound``."""
+    fitting = [point for point in points if point.point_id.hex().startswith(name)]
     if len(fitting) == 1:
-        return open_point(vault, fitting[0])
+        return fitting[0]
     if fitting:
         msg = f"{name} fits {len(fitting)} points"
         raise PointNotFound(msg, hint="Give more digits of the id.")
     msg = f"there is no point {name} in {vault.store.url}"
     raise PointNotFound(msg, hint="See `donjon points`.")
+
+
+def is_point_id(name: str) -> bool:
+    """Whether this is an id of a point or the start of one, and not a name that is relative to others."""
+    return _HEX.match(name) is not None
 
 
 def find_points(vault: Vault, *names: str) -> list[OpenPoint]:

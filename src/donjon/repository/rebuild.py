@@ -15,7 +15,6 @@ from donjon.format.pack import (
     footer_length,
     open_footer,
     parse_trailer,
-    verify_trailer,
 )
 from donjon.format.table import PackRow, build_table
 from donjon.repository.index import Index
@@ -53,7 +52,7 @@ def pack_digest(info_name: str) -> bytes:
 def read_trailer(vault: Vault, name: str) -> Trailer:
     """The trailer of a pack, its signature checked; needs no key. Raises ``IntegrityFailure``."""
     trailer = parse_trailer(vault.store.get(name, offset=-TRAILER_BYTES), name)
-    verify_trailer(trailer, vault.vault_id, vault.keyring.writer(trailer.writer, name).public, name)
+    vault.verify_pack(trailer, name)
     return trailer
 
 

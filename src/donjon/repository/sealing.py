@@ -7,19 +7,25 @@ in an object of its own, which the root key signs. See ``docs/format.md``, "Sess
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from donjon.codec.sign import SigningKey
-from donjon.core.errors import DonjonError, IntegrityFailure, KeyNotAvailable, ObjectExists
+from donjon.core.errors import (
+    DonjonError,
+    IntegrityFailure,
+    KeyNotAvailable,
+    KeyServiceUnavailable,
+    ObjectExists,
+)
 from donjon.core.events import Progress
 from donjon.format import names
 from donjon.format.objects import ObjectKind, pack_object
 from donjon.format.session import SealObject
 from donjon.format.vault import session_info
-from donjon.keys.base import Recipient
+from donjon.keys.base import Opener, Recipient
 from donjon.repository.vault import Vault
 
 T = TypeVar("T")
@@ -41,27 +47,40 @@ class Resealed:
 
 
 @dataclass(slots=True)
+class KeyCheck:
+    """What is known of one recipient. ``sealed`` is the number of sessions that have a seal for it.
+
+    ``missing`` are the names of those that have none, ``tried`` and ``opened`` how many of the others were,
+    and ``failures`` why some did not open. ``not_tried`` says why nothing was tried with it; empty if it was.
+    """
+
+    sealed: int = 0
+    missing: list[str] = field(default_factory=list)
+    tried: int = 0
+    opened: int = 0
+    failures: list[DonjonError] = field(default_factory=list)
+    not_tried: str = ""
+
+
+@dataclass(slots=True)
 class Survey:
     """Which recipients can open which sessions.
 
-    ``missing`` has, for every recipient, the sessions without a seal for it. ``unopened`` are errors of
-    sessions that the key at hand does not open, ``damaged`` of sessions or seals that are not what was
-    put there.
+    ``keys`` has every recipient. ``damaged`` are sessions or seals that are not what was put there.
     """
 
     sessions: int = 0
-    missing: dict[bytes, list[str]] = field(default_factory=dict)
-    unopened: list[KeyNotAvailable] = field(default_factory=list)
+    keys: dict[bytes, KeyCheck] = field(default_factory=dict)
     damaged: list[IntegrityFailure] = field(default_factory=list)
 
     @property
     def least(self) -> int:
         """To how many recipients every session is sealed at least."""
         lacking: dict[str, int] = {}
-        for sessions in self.missing.values():
-            for name in sessions:
+        for key in self.keys.values():
+            for name in key.missing:
                 lacking[name] = lacking.get(name, 0) + 1
-        return len(self.missing) - max(lacking.values(), default=0)
+        return len(self.keys) - max(lacking.values(), default=0)
 
 
 def list_sessions(vault: Vault) -> list[SessionName]:
@@ -82,9 +101,7 @@ def reseal(vault: Vault, root: SigningKey, recipients: Iterable[Recipient], prog
     sessions = list_sessions(vault)
     done = Resealed(len(sessions))
     progress.total(items=len(sessions))
-    for session, outcome in _side_by_side(
-        sessions, lambda session: _seal_later(vault, root, wanted, session)
-    ):
+    for session, outcome in side_by_side(sessions, lambda session: _seal_later(vault, root, wanted, session)):
         if isinstance(outcome, DonjonError):
             done.failures.append(outcome)
             progress.note(outcome.message)
@@ -94,32 +111,84 @@ def reseal(vault: Vault, root: SigningKey, recipients: Iterable[Recipient], prog
     return done
 
 
-def survey(vault: Vault, progress: Progress) -> Survey:
-    """Look at every session and every seal, and open each session with the key at hand."""
+def survey(
+    vault: Vault, progress: Progress, tries: Mapping[bytes, Collection[SessionName]] | None = None
+) -> Survey:
+    """Look at every session and every seal, and open sessions with the openers at hand.
+
+    ``tries`` has the sessions to open with each opener, by its recipient's id; without it all are opened with
+    all.
+    """
     sessions = list_sessions(vault)
-    result = Survey(len(sessions), {member: [] for member in vault.keyring.members})
+    if tries is None:
+        tries = {opener.recipient_id: frozenset(sessions) for opener in vault.openers}
+    result = Survey(len(sessions), {member: KeyCheck() for member in vault.keyring.members})
+    openers = {opener.recipient_id: opener for opener in vault.openers}
     progress.total(items=len(sessions))
-    for session, outcome in _side_by_side(sessions, lambda session: _lacking(vault, session)):
+
+    def look(session: SessionName) -> _Looked:
+        wanted = [openers[who] for who, which in tries.items() if session in which]
+        return _look(vault, session, wanted)
+
+    for session, outcome in side_by_side(sessions, look):
         name = names.session(*session)
-        if isinstance(outcome, DonjonError):
-            _file(outcome, result)
+        if isinstance(outcome, IntegrityFailure):
+            result.damaged.append(outcome)
+        elif isinstance(outcome, DonjonError):
+            raise outcome
         else:
-            lacking, errors = outcome
-            for recipient in lacking:
-                result.missing[recipient].append(name)
-            for error in errors:
-                _file(error, result)
+            _enter(outcome, name, result)
         progress.advance(items=1, current=name)
     return result
 
 
-def _file(error: DonjonError, result: Survey) -> None:
-    if isinstance(error, KeyNotAvailable):
-        result.unopened.append(error)
-    elif isinstance(error, IntegrityFailure):
-        result.damaged.append(error)
-    else:
-        raise error
+@dataclass(slots=True)
+class _Looked:
+    """One session: who has a seal, what is damaged, and how opening it went, None if it opened."""
+
+    sealed: set[bytes] = field(default_factory=set)
+    damaged: list[IntegrityFailure] = field(default_factory=list)
+    opened: dict[bytes, DonjonError | None] = field(default_factory=dict)
+
+
+def _look(vault: Vault, session: SessionName, openers: list[Opener]) -> _Looked:
+    read = vault.read_session(*session)
+    looked = _Looked({recipient for recipient, _ in read.seals})
+    for recipient in vault.keyring.members:
+        try:
+            if recipient not in looked.sealed and vault.later_seal(recipient, *session) is not None:
+                looked.sealed.add(recipient)
+        except IntegrityFailure as error:
+            looked.damaged.append(error)
+    for opener in openers:
+        if opener.recipient_id not in looked.sealed:
+            continue
+        failure: DonjonError | None = None
+        try:
+            vault.open_session(read, opener)
+        except IntegrityFailure as error:
+            failure = error
+            looked.damaged.append(error)
+        except DonjonError as error:  # a key service that refuses or is not there
+            failure = error
+        looked.opened[opener.recipient_id] = failure
+    return looked
+
+
+def _enter(looked: _Looked, name: str, result: Survey) -> None:
+    result.damaged += looked.damaged
+    for recipient, key in result.keys.items():
+        if recipient in looked.sealed:
+            key.sealed += 1
+        else:
+            key.missing.append(name)
+    for recipient, failure in looked.opened.items():
+        key = result.keys[recipient]
+        key.tried += 1
+        if failure is None:
+            key.opened += 1
+        else:
+            key.failures.append(failure)
 
 
 def _seal_later(vault: Vault, root: SigningKey, recipients: list[Recipient], session: SessionName) -> int:
@@ -130,7 +199,7 @@ def _seal_later(vault: Vault, root: SigningKey, recipients: list[Recipient], ses
         who = recipient.recipient_id
         if who in first or vault.later_seal(who, *session) is not None:
             continue
-        sealed = recipient.seal(vault.session_key(*session), session_info(vault.vault_id, *session))
+        sealed = vault.seal(recipient, vault.session_key(*session), session_info(vault.vault_id, *session))
         data = pack_object(ObjectKind.SEAL, SealObject(who, *session, sealed), vault.vault_id, root)
         try:
             vault.store.put(names.seal(who, *session), data, retain_until=vault.lock_end())
@@ -141,34 +210,19 @@ def _seal_later(vault: Vault, root: SigningKey, recipients: list[Recipient], ses
     return put
 
 
-def _lacking(vault: Vault, session: SessionName) -> tuple[list[bytes], list[DonjonError]]:
-    """The recipients without a seal for this session, and what is wrong with it."""
-    first = {recipient for recipient, _ in vault.read_session(*session).seals}
-    lacking: list[bytes] = []
-    errors: list[DonjonError] = []
-    for recipient in vault.keyring.members:
-        try:
-            if recipient not in first and vault.later_seal(recipient, *session) is None:
-                lacking.append(recipient)
-        except IntegrityFailure as error:
-            lacking.append(recipient)
-            errors.append(error)
-    try:
-        vault.session_key(*session)
-    except (IntegrityFailure, KeyNotAvailable) as error:
-        if error.message not in {other.message for other in errors}:
-            errors.append(error)
-    return lacking, errors
-
-
-def _side_by_side(
+def side_by_side(
     sessions: list[SessionName], work: Callable[[SessionName], T]
 ) -> Iterator[tuple[SessionName, T | IntegrityFailure | KeyNotAvailable]]:
-    """The outcome of ``work`` for each session, in order. What one session lacks stops no other."""
+    """The outcome of ``work`` for each session, in order. What one session lacks stops no other.
+
+    A key service that does not answer stops all, as it was waited for long.
+    """
 
     def attempt(session: SessionName) -> T | IntegrityFailure | KeyNotAvailable:
         try:
             return work(session)
+        except KeyServiceUnavailable:
+            raise
         except (IntegrityFailure, KeyNotAvailable) as error:
             return error
 

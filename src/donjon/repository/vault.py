@@ -6,38 +6,37 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from donjon.codec.chunk import Sizes
 from donjon.codec.digest import digest
-from donjon.codec.seal import new_key
 from donjon.codec.sign import SigningKey
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.core.errors import (
     DonjonError,
     IntegrityFailure,
     KeyNotAvailable,
+    KeyServiceUnavailable,
+    ObjectHidden,
     ObjectNotFound,
-    Refused,
-    UsageError,
+    PermissionMissing,
     VaultNotFound,
 )
 from donjon.format import names
-from donjon.format.objects import ObjectKind, pack_object, parse_object, verify_object
+from donjon.format.objects import ObjectKind, parse_object, verify_object
+from donjon.format.pack import Trailer, verify_trailer
 from donjon.format.session import SealObject, SessionObject, commitment
 from donjon.format.vault import VaultObject, VaultSecret, secret_info, session_info
-from donjon.keys.base import Opener, Recipient
+from donjon.keys.base import Connect, Opener, Recipient, no_services
 from donjon.repository.fetch import fetch_object
-from donjon.repository.keyring import Keyring, recipient_record
-from donjon.stores.base import LockEnforcement, ObjectStore
+from donjon.repository.keyring import Keyring
+from donjon.repository.records import recipient_record
+from donjon.repository.successions import stored_at
+from donjon.stores.base import ObjectStore
 
 if TYPE_CHECKING:
     from donjon.repository.checkpoints import Signed
     from donjon.repository.points import Point
 
-LONGEST_BACKUP_S = 2 * SECONDS_PER_DAY
 #: A writer relies on a pack only if its lock outlasts the longest backup by this much.
 LOCK_MARGIN_S = SECONDS_PER_DAY
-SHORTEST_LOCK_S = 7 * SECONDS_PER_DAY
-
 
 #: See ``Vault.watch``; the checkpoint is None if the vault has none that counts.
 Watch = Callable[["Sequence[Point]", "Signed | None"], list[IntegrityFailure]]
@@ -51,8 +50,12 @@ def nothing_seen(points: Sequence[Point], newest: Signed | None) -> list[Integri
 class Vault:
     """A vault that was found and whose root key is the one expected."""
 
-    def __init__(self, store: ObjectStore, vault: VaultObject, keyring: Keyring) -> None:
+    def __init__(
+        self, store: ObjectStore, vault: VaultObject, keyring: Keyring, connect: Connect = no_services
+    ) -> None:
+        """``connect`` reaches the key services of recipients."""
         self.store = store
+        self.connect = connect
         self.object = vault
         self.keyring = keyring
         self.openers: list[Opener] = []
@@ -98,6 +101,15 @@ class Vault:
         self._secret = VaultSecret(opener.open(member.sealed_secret, secret_info(self.vault_id)))
         self.openers.append(opener)
 
+    def seal(self, recipient: Recipient, secret: bytes, info: bytes) -> bytes:
+        """``secret`` (32 bytes) for a recipient; a key service is asked once.
+
+        Raises what ``KeyService`` raises: nobody who is to open a backup is left out unseen.
+        """
+        if recipient.is_service:
+            return self.connect(recipient).seal(secret, info)
+        return recipient.seal(secret, info)
+
     def lock_end(self) -> int | None:
         """Until when an object that is put now is to be locked, None for not at all.
 
@@ -113,21 +125,73 @@ class Vault:
         """Whether a backup that starts now may rely on an object that is locked until then."""
         return not self.object.lock_s or lock_until > now + self.object.longest_backup_s + LOCK_MARGIN_S
 
+    def verify_by_writer(self, data: bytes, writer: bytes, name: str) -> int:
+        """The number of the key with which a writer signed an object.
+
+        Raises ``IntegrityFailure`` if it did not, or if no such writer was certified.
+        """
+        first = self.keyring.writer(writer, name).public
+        return self.keyring.successions.verify(
+            self.store, writer, first, lambda public: verify_object(data, self.vault_id, public, name)
+        )
+
+    def verify_pack(self, trailer: Trailer, name: str) -> None:
+        """Raises ``IntegrityFailure`` unless the writer that it names signed the trailer of a pack."""
+        first = self.keyring.writer(trailer.writer, name).public
+        self.keyring.successions.verify(
+            self.store,
+            trailer.writer,
+            first,
+            lambda public: verify_trailer(trailer, self.vault_id, public, name),
+        )
+
+    def check_timely(self, name: str, writer: bytes) -> None:
+        """Raises ``IntegrityFailure`` if an index object was signed by a key that had been succeeded for
+        longer than a backup takes: a thief may have it, and no writer relies on what it says.
+        """
+        chain = self.keyring.successions.of(writer)
+        if not chain:
+            return
+        number = self.verify_by_writer(fetch_object(self.store, name, ObjectKind.INDEX), writer, name)
+        if number < len(chain) and self._is_too_late(writer, number, self.store.head(name).stored_at):
+            msg = f"{name}: was signed by a key that another had taken over from"
+            raise IntegrityFailure(msg, hint="Find out who holds an old credential of this host.")
+
+    def _is_too_late(self, writer: bytes, number: int, time: int) -> bool:
+        """Whether an index object of key ``number`` came when that key did not count any more.
+
+        If approvers ended it, all that came before the last point that they left to it counts, for a
+        session puts its manifest last of all.
+        """
+        successions = self.keyring.successions
+        if (last := successions.last_counting(writer, number)) is not None:
+            until = stored_at(self.store, names.manifest(writer, last)) if last else None
+            if until is None or time > until:
+                return True
+        return successions.is_over(writer, number, time)
+
+    def read_successions(self) -> None:
+        """Learn when keys of writers were succeeded, before points are judged by it."""
+        firsts = {writer.writer_id: writer.public for writer in self.keyring.writers.values()}
+        self.keyring.successions.read_all(self.store, firsts)
+
     def session_key(self, writer: bytes, number: int) -> bytes:
         """The data key of a session.
 
-        Raises ``KeyNotAvailable`` if no opener at hand opens it, ``IntegrityFailure`` if the session
-        object is missing or not its writer's.
+        Raises ``KeyNotAvailable`` if no opener at hand opens it, ``PermissionMissing`` if a key service
+        refuses to, ``IntegrityFailure`` if the session object is missing or not its writer's.
         """
         if key := self._session_keys.get((writer, number)):
             return key
         session = self.read_session(writer, number)
         failure: DonjonError | None = None
-        for opener in self.openers:
+        for opener in tuple(self.openers):
             try:
-                key = self._open_session(session, opener)
-            except (IntegrityFailure, KeyNotAvailable) as error:
+                key = self.open_session(session, opener)
+            except (IntegrityFailure, KeyNotAvailable, PermissionMissing) as error:
                 failure = error
+                if isinstance(error, KeyServiceUnavailable):
+                    self._ask_last(opener)  # for it was waited for long
                 continue
             if key is not None:
                 self._session_keys[(writer, number)] = key
@@ -138,8 +202,17 @@ class Vault:
         hint = "Use the recovery kit; `donjon keys check` shows which keys open what."
         raise KeyNotAvailable(msg, hint=hint)
 
-    def _open_session(self, session: SessionObject, opener: Opener) -> bytes | None:
-        """The key of a session, None if it has no seal for this opener."""
+    def _ask_last(self, opener: Opener) -> None:
+        with contextlib.suppress(ValueError):  # another thread is at it, too
+            self.openers.remove(opener)
+            self.openers.append(opener)
+
+    def open_session(self, session: SessionObject, opener: Opener) -> bytes | None:
+        """The key of a session, None if it has no seal for this opener.
+
+        Raises ``KeyNotAvailable`` and ``PermissionMissing`` if the seal does not open, ``IntegrityFailure``
+        if it holds another key than the session commits to.
+        """
         name = names.session(session.writer, session.number)
         sealed = dict(session.seals).get(opener.recipient_id)
         if sealed is None:
@@ -149,9 +222,9 @@ class Vault:
         try:
             key = opener.open(sealed, session_info(self.vault_id, session.writer, session.number))
         except KeyNotAvailable as error:
-            msg = f"{name}: its seal for {opener.recipient_id.hex()[:12]} does not open"
-            hint = "Use another key; `donjon keys check` shows which keys open what."
-            raise KeyNotAvailable(msg, hint=hint) from error
+            msg = f"{name}: its seal for {opener.recipient_id.hex()[:12]} does not open: {error.message}"
+            hint = error.hint or "Use another key; `donjon keys check` shows which keys open what."
+            raise type(error)(msg, hint=hint) from error
         if commitment(key) != session.commitment:
             msg = f"{name}: its seals do not hold the key it commits to"
             raise IntegrityFailure(msg)
@@ -165,9 +238,13 @@ class Vault:
         except ObjectNotFound as error:
             msg = f"{name}: is missing, and with it the key of that session"
             raise IntegrityFailure(msg, hint="Restore it from another copy of the vault.") from error
+        return self.parse_session(name, data)
+
+    def parse_session(self, name: str, data: bytes) -> SessionObject:
+        """A session object from its bytes. Raises ``IntegrityFailure``."""
         session = parse_object(data, ObjectKind.SESSION, SessionObject, name)
-        verify_object(data, self.vault_id, self.keyring.writer(writer, name).public, name)
-        if (session.writer, session.number) != (writer, number):
+        self.verify_by_writer(data, session.writer, name)
+        if name != names.session(session.writer, session.number):
             msg = f"{name}: holds another session"
             raise IntegrityFailure(msg)
         if session.keyring_number > self.keyring.number:
@@ -188,102 +265,22 @@ class Vault:
             data = fetch_object(self.store, name, ObjectKind.SEAL)
         except ObjectNotFound:
             return None
+        return self.parse_seal(name, data).sealed
+
+    def parse_seal(self, name: str, data: bytes) -> SealObject:
+        """A later seal from its bytes. Raises ``IntegrityFailure``."""
         seal = parse_object(data, ObjectKind.SEAL, SealObject, name)
         verify_object(data, self.vault_id, self.object.root_public, name)
-        if (seal.recipient, seal.writer, seal.number) != (recipient, writer, number):
+        if name != names.seal(seal.recipient, seal.writer, seal.number):
             msg = f"{name}: holds another seal"
             raise IntegrityFailure(msg)
-        return seal.sealed
-
-
-def check_lock(store: ObjectStore, lock_s: int) -> None:
-    """Raises ``UsageError`` for a lock that is too short to be of use or that the store cannot hold."""
-    if lock_s and lock_s < SHORTEST_LOCK_S:
-        msg = f"a lock of {lock_s} s is too short: backups could not rely on each other's data"
-        raise UsageError(msg, hint="Use at least 7d, or `none` for a vault without locks.")
-    if lock_s and store.lock_enforcement is LockEnforcement.NONE:
-        msg = f"{store.url}: this store cannot hold locks"
-        raise UsageError(msg, hint="Choose another store, or give `--lock none` and protect it yourself.")
-
-
-def check_empty(store: ObjectStore) -> None:
-    """Raises ``Refused`` if there is anything in the store."""
-    if (found := next(iter(store.list()), None)) is not None:
-        msg = f"{store.url}: is not empty"
-        hint = "Name an empty or new place; an existing vault is never overwritten."
-        if found.name.startswith(names.KEYRING):
-            hint += " If an `init` was killed here, remove what it left, or take another place."
-        raise Refused(msg, hint=hint)
-
-
-def create_vault(
-    store: ObjectStore,
-    vault_id: bytes,
-    root: SigningKey,
-    recipients: Sequence[Recipient],
-    *,
-    lock_s: int,
-    sizes: Sizes | None = None,
-    before_commit: Callable[[Vault], None] | None = None,
-) -> Vault:
-    """Make a vault in an empty store, with its first recipients.
-
-    The vault object is put last and everything is locked after that, so that a failure can take back
-    what was put. ``before_commit`` can certify the first writers.
-
-    Raises ``Refused`` if there is something in the store already, ``UsageError`` for a lock that is too
-    short to be of use or that the store cannot hold.
-    """
-    check_lock(store, lock_s)
-    check_empty(store)
-    sizes = sizes or Sizes()
-    vault_object = VaultObject(
-        vault_id,
-        store.now(),
-        root.public,
-        sizes.minimum,
-        sizes.average,
-        sizes.maximum,
-        lock_s,
-        LONGEST_BACKUP_S,
-    )
-    data = pack_object(ObjectKind.VAULT, vault_object, vault_id, root)
-    vault = Vault(store, vault_object, Keyring(vault_object, digest(data)))
-    vault.use_secret(VaultSecret(new_key()))
-    vault.is_finished = False
-    try:
-        for recipient in recipients:
-            add_recipient(vault, root, recipient)
-        if before_commit is not None:
-            before_commit(vault)
-        store.put(names.VAULT, data)
-        vault.is_finished = True
-        if end := vault.lock_end():
-            for number in range(1, vault.keyring.number + 1):
-                store.extend(names.keyring(number), end)
-            store.extend(names.VAULT, end)
-    except BaseException:
-        _take_back(vault, data)
-        raise
-    return vault
-
-
-def _take_back(vault: Vault, data: bytes) -> None:
-    """Delete what an ``init`` that failed has put; nothing that is somebody else's."""
-    with contextlib.suppress(DonjonError):
-        if vault.store.get(names.VAULT) == data:
-            vault.store.delete_expired(names.VAULT)
-    with contextlib.suppress(DonjonError):
-        vault.keyring.read_on(vault.store)  # a put whose reply was lost; others have another root key
-    for number in range(vault.keyring.number, 0, -1):
-        with contextlib.suppress(DonjonError):
-            vault.store.delete_expired(names.keyring(number))
+        return seal
 
 
 def add_recipient(vault: Vault, root: SigningKey, recipient: Recipient) -> None:
     """Certify a recipient; sessions that start from now on are sealed to it too."""
     secret = vault.secret
-    sealed = recipient.seal(secret.secret, secret_info(vault.vault_id))
+    sealed = vault.seal(recipient, secret.secret, secret_info(vault.vault_id))
     vault.keyring.add(
         vault.store,
         root,
@@ -292,13 +289,19 @@ def add_recipient(vault: Vault, root: SigningKey, recipient: Recipient) -> None:
     )
 
 
-def open_vault(store: ObjectStore, *, root_public: bytes | None = None) -> Vault:
+def open_vault(
+    store: ObjectStore, *, root_public: bytes | None = None, connect: Connect = no_services
+) -> Vault:
     """Find and check a vault. ``root_public`` is the root key that this client has pinned, if any.
+
+    ``connect`` reaches the key services of its recipients.
 
     Raises ``VaultNotFound``, ``UnsupportedVersion``, ``IntegrityFailure``.
     """
     try:
         data = fetch_object(store, names.VAULT, ObjectKind.VAULT)
+    except ObjectHidden:
+        raise  # there is one, below a delete marker
     except ObjectNotFound as error:
         msg = f"{store.url}: there is no vault here"
         raise VaultNotFound(msg, hint="Check the address, or make a vault with `donjon init`.") from error
@@ -310,4 +313,4 @@ def open_vault(store: ObjectStore, *, root_public: bytes | None = None) -> Vault
         raise KeyNotAvailable(msg, hint="Check the address; if the vault was replaced, find out by whom.")
     keyring = Keyring(vault_object, digest(data))
     keyring.read_on(store)
-    return Vault(store, vault_object, keyring)
+    return Vault(store, vault_object, keyring, connect)

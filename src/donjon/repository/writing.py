@@ -8,6 +8,7 @@ of this host takes over.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from donjon.codec.chunk import Chunker
@@ -25,6 +26,7 @@ from donjon.format.table import PackRow, Table, build_table, seal_table
 from donjon.format.vault import session_info
 from donjon.repository.cache import Cache
 from donjon.repository.chain import ManifestChain, first_free, is_there, numbers_from
+from donjon.repository.epochs import read_epochs
 from donjon.repository.index import Index
 from donjon.repository.journal import Journal, Orphans
 from donjon.repository.packer import Packer, SessionIdentity, counter
@@ -60,12 +62,15 @@ class WriteSession:
         self._used: set[PackNumber] = set()
         self._own: set[PackNumber] = set()
         self._reliable: dict[PackNumber, int] | None = None
+        self._avoided: frozenset[PackNumber] = frozenset()
         self.bytes_stored = 0
         self.protected_until = 0
+        self.manifest_name = ""
         self._check_writer()
         self._chain = ManifestChain(vault, signing_key, writer, cache, clock)
         self.index = Index(cache)
         self.index.load_cached(writer)
+        self._ends = read_epochs(vault, cache)
         self._orphans = Orphans.find(cache, vault, writer)
         try:
             self._started_at = vault.store.now()
@@ -88,10 +93,24 @@ class WriteSession:
             msg = f"{self.vault.store.url}: the writer of this host is {state} this vault"
             hint = "Make a new credential with `donjon writer add NAME --out FILE`."
             raise PermissionMissing(msg, hint=hint)
+        successions = self.vault.keyring.successions
+        successions.read_on(self.vault.store, self.writer, writer.public)
+        newest = [writer.public, *(key.public for key in successions.of(self.writer))][-1]
+        if newest != self._signer.public:
+            msg = f"{self.vault.store.url}: another key of this writer has taken over from that of this host"
+            hint = (
+                "Run `donjon credentials rotate writer` if a rotation was cut off here, or `donjon enrol "
+                "FILE` if approvers allowed a new key. Otherwise somebody else has this credential: revoke "
+                "the writer, and make a new one."
+            )
+            raise PermissionMissing(msg, hint=hint)
 
     def _open_session(self) -> int:
         """Put the session object under the first free number of this writer."""
+        asked = any(member.recipient.is_service for member in self.vault.keyring.members.values())
         for number in numbers_from(self._first_guess()):
+            if asked and is_there(self.vault, names.session(self.writer, number)):
+                continue  # the seals are bound to the number, and each costs a call of a key service
             data = self._session_object(number)
             try:
                 self.vault.store.put(
@@ -107,7 +126,7 @@ class WriteSession:
         vault = self.vault
         info = session_info(vault.vault_id, self.writer, number)
         seals = tuple(
-            (member.recipient.recipient_id, member.recipient.seal(self._key, info))
+            (member.recipient.recipient_id, vault.seal(member.recipient, self._key, info))
             for member in vault.keyring.members.values()
         )
         session = SessionObject(
@@ -198,8 +217,8 @@ class WriteSession:
         frame another thread is about to fill.
         """
         if (place := self._known.get(chunk)) is None:
-            row = self.index.find(chunk, self.writer)
-            if row is None or not self._outlasts(row.lock_until):
+            row = self.index.find(chunk, self.writer, self._lock_end)
+            if row is None or not self._may_rely_on(row):
                 return None
             place = (row.session, row.ordinal)
         self._used.add(place)
@@ -207,8 +226,8 @@ class WriteSession:
 
     def has(self, chunk: bytes) -> bool:
         """Like ``rely_on``, but does not count as a use."""
-        row = self.index.find(chunk, self.writer)
-        return bool(self._known.get(chunk)) or (row is not None and self._outlasts(row.lock_until))
+        row = self.index.find(chunk, self.writer, self._lock_end)
+        return bool(self._known.get(chunk)) or (row is not None and self._may_rely_on(row))
 
     def may_use(self, packs: frozenset[PackNumber]) -> bool:
         """Whether all these packs of this writer may be relied on."""
@@ -222,13 +241,25 @@ class WriteSession:
     def _reliable_packs(self) -> dict[PackNumber, int]:
         if self._reliable is None:
             self._reliable = {
-                (row.session, row.ordinal): row.lock_until
+                (row.session, row.ordinal): self._lock_end(row)
                 for owner, row in self.index.packs()
-                if owner == self.writer
-                and row.name not in self.index.bad_packs
-                and self._outlasts(row.lock_until)
+                if owner == self.writer and row.name not in self.index.bad_packs and self._may_rely_on(row)
             }
         return self._reliable
+
+    def avoid(self, packs: frozenset[PackNumber]) -> None:
+        """Rely on none of these packs: what is needed of them is stored again. Comes before anything else."""
+        self._avoided = packs
+        self._reliable = None
+
+    def _may_rely_on(self, row: PackRow) -> bool:
+        return (row.session, row.ordinal) not in self._avoided and self._outlasts(self._lock_end(row))
+
+    def _lock_end(self, row: PackRow) -> int:
+        """Until when a pack of this writer is locked at least; the least for one that is avoided."""
+        if (row.session, row.ordinal) in self._avoided:
+            return -1
+        return max(row.lock_until, self._ends.pack((self.writer, row.session, row.ordinal)))
 
     def _outlasts(self, lock_until: int) -> bool:
         return self.vault.outlasts_backup(lock_until, self._started_at)
@@ -241,7 +272,10 @@ class WriteSession:
 
     def _store_pack(self, row: PackRow, frames: list[Frame], data: memoryview) -> None:
         self._journal.intend(row, frames)
-        self.vault.store.put(names.pack(row.name), data, retain_until=row.lock_until or None)
+        # If the name is taken a reply was lost, and this writer may not read packs to find out. It is the
+        # digest of bytes that nobody else has seen: what is there is this pack, locked as it was put.
+        with suppress(ObjectExists):
+            self.vault.store.put(names.pack(row.name), data, retain_until=row.lock_until or None)
         self._journal.stored(row)
         with self._lock:
             self.bytes_stored += row.size_bytes
@@ -306,6 +340,7 @@ class WriteSession:
         uses = self._uses(used)
 
         def manifest(sequence: int, previous: bytes) -> Manifest:
+            self.manifest_name = names.manifest(self.writer, sequence)
             return Manifest(
                 self.writer,
                 sequence,
@@ -337,6 +372,6 @@ class WriteSession:
 
     def _protected_until(self, used: set[PackNumber]) -> int:
         ends = [self.lock_until]
-        locks = {(row.session, row.ordinal): row.lock_until for _, row in self.index.packs()}
+        locks = {(row.session, row.ordinal): self._lock_end(row) for _, row in self.index.packs()}
         ends += [locks.get(pack, self.lock_until) for pack in used]
         return min(ends)

@@ -76,11 +76,22 @@ def _name_or_nothing(look_up: Callable[[], str]) -> str:
 
 
 class Folder:
-    """A directory of the walk, ``seen`` there, for finding what is in it again later."""
+    """A directory of the walk, ``seen`` there, for finding what is in it again later.
 
-    __slots__ = ("context", "known_prefix", "name", "parent", "seen")
+    ``moved`` is the folder that what is shown here is read from, if that is another one, such as a snapshot;
+    it holds for all below.
+    """
 
-    def __init__(self, context: Context, parent: Folder | None, name: bytes, seen: os.stat_result) -> None:
+    __slots__ = ("context", "known_prefix", "moved", "name", "parent", "seen")
+
+    def __init__(
+        self,
+        context: Context,
+        parent: Folder | None,
+        name: bytes,
+        seen: os.stat_result,
+        moved: bytes | None = None,
+    ) -> None:
         self.context = context
         self.parent = parent
         self.name = name
@@ -91,10 +102,22 @@ class Folder:
             self.known_prefix = b"/"
         elif parent.known_prefix is not None and len(parent.known_prefix) + len(name) < PATH_LIMIT:
             self.known_prefix = parent.known_prefix + name + b"/"
+        #: The shown and the real prefix, where they differ.
+        self.moved: tuple[bytes, bytes] | None = parent.moved if parent is not None else None
+        if moved is not None:
+            self.moved = self.prefix, moved.rstrip(b"/") + b"/"
+
+    @property
+    def place(self) -> bytes:
+        """The absolute path that it is read from, a slash at its end."""
+        if self.moved is None:
+            return self.prefix
+        shown, real = self.moved
+        return real + self.prefix[len(shown) :]
 
     @property
     def prefix(self) -> bytes:
-        """The absolute path, a slash at its end."""
+        """The absolute path that is shown, a slash at its end."""
         if self.known_prefix is not None:
             return self.known_prefix
         names: list[bytes] = [b""]
@@ -106,18 +129,27 @@ class Folder:
 
 
 class TreeItem(msgspec.Struct, gc=False, eq=False):
-    """An ``Item`` of a file tree. ``status`` is what the walk saw; nothing else was read so far."""
+    """An ``Item`` of a file tree. ``status`` is what the walk saw; nothing else was read so far.
+
+    ``moved`` is where it is read from, if not from its folder.
+    """
 
     depth: int
     name: bytes
     is_file: bool
     folder: Folder
     status: os.stat_result
+    moved: bytes | None = None
 
     @property
     def path(self) -> bytes:
         """The absolute path."""
         return self.folder.prefix + self.name
+
+    @property
+    def place(self) -> bytes:
+        """The absolute path that it is read from."""
+        return self.moved or self.folder.place + self.name
 
     @property
     def size(self) -> int:
@@ -194,12 +226,12 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
             raise OSError(errno.EINVAL, "is not a regular file", self.path)
         quiet = no_atime(self.status.st_uid, self.folder.context.euid)
         try:
-            fd, opened = open_seen(self.path, READ_FLAGS, self.status, quiet)
+            fd, opened = open_seen(self.place, READ_FLAGS, self.status, quiet)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
             self.refresh()
-            fd, opened = open_seen(self.path, READ_FLAGS, self.status, quiet)
+            fd, opened = open_seen(self.place, READ_FLAGS, self.status, quiet)
         try:
             return FileContent(fd, self.status, opened)
         except BaseException:
@@ -209,7 +241,7 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
     def refresh(self) -> None:
         """Look again, in the very directory of the walk. Raises ``OSError``, also if it is no file now."""
         folder = self.folder
-        above = folder.prefix.rstrip(b"/") or b"/"
+        above = folder.place.rstrip(b"/") or b"/"
         fd, _ = open_seen(above, PASS_FLAGS | os.O_NOFOLLOW, folder.seen)
         try:
             status = os.stat(self.name, dir_fd=fd, follow_symlinks=False)
@@ -221,7 +253,7 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
 
     def _look(self, is_link: bool) -> tuple[bytes, Xattrs]:
         """The target of a link, and the extended attributes."""
-        path = self.path
+        path = self.place
         if not LOOK_FLAGS:
             return (os.readlink(path) if is_link else b""), self._read_xattrs(path, path)
         if not is_link and len(path) < PATH_LIMIT and not _list_xattrs(path):
@@ -243,11 +275,11 @@ class TreeItem(msgspec.Struct, gc=False, eq=False):
                 value = os.getxattr(place, name, follow_symlinks=follow)
             except OSError as error:
                 if error.errno != errno.ENODATA:  # else it was removed in between
-                    self.folder.context.problems.append((path, f"attribute {name}: {error.strerror}"))
+                    self.folder.context.problems.append((self.path, f"attribute {name}: {error.strerror}"))
                 continue
             room -= len(name) + len(value) + 16
             if room < 0:  # an unprivileged user must not make entries that no reader takes
-                self.folder.context.problems.append((path, f"attribute {name}: too large, left out"))
+                self.folder.context.problems.append((self.path, f"attribute {name}: too large, left out"))
                 room += len(name) + len(value) + 16
                 continue
             pairs.append((os.fsencode(name), value))

@@ -1,10 +1,10 @@
-"""One file whose content comes from a stream, such as the output of a database dump."""
+"""Files whose content comes from streams, such as the output of a database dump."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from donjon.core.clock import Clock, system_clock
@@ -24,33 +24,56 @@ class ByteStream(Protocol):
         """Read the next bytes; 0 means the end."""
 
 
-class StreamSource:
-    """The stream as a file called ``name``, which may be a path; the directories above are made up.
+class StreamsSource:
+    """Several streams as files of one tree, by their names, which may be paths; directories are made up.
 
-    The stream is read once and belongs to the caller. Raises ``UsageError`` for a name that is no path.
+    Each is read once, when its turn comes, one after the other in the order of the tree. They belong to the
+    caller. Raises ``UsageError`` for a name that is no path, or that another one needs as a directory.
     """
 
-    def __init__(self, name: bytes, stream: ByteStream, *, clock: Clock = system_clock) -> None:
-        names = name.removeprefix(b"/").split(b"/")
-        if any(part in (b"", b".", b"..") or b"\0" in part for part in names):
-            raise UsageError(
-                f"{os.fsdecode(name)!r} cannot name a file", hint="Write a path without '.' and '..'."
-            )
-        self._names = names
-        self._stream = stream
+    def __init__(self, streams: Mapping[bytes, ByteStream], *, clock: Clock = system_clock) -> None:
+        self._streams = {_names(name): stream for name, stream in streams.items()}
         self._clock = clock
+        for names in self._streams:
+            if any(names[:depth] in self._streams for depth in range(1, len(names))):
+                msg = f"{os.fsdecode(b'/'.join(names))!r} lies in something that is a file"
+                raise UsageError(msg, hint="Choose another name.")
+
+    @property
+    def paths(self) -> tuple[bytes, ...]:
+        """The absolute paths of all files, in order."""
+        return tuple(b"/" + b"/".join(names) for names in sorted(self._streams))
 
     def items(self) -> Iterator[Item]:
-        """The directories above, then the file. May be consumed once."""
+        """The directories, each before what is in it, and the files. May be consumed once."""
         now = self._clock()
-        last = len(self._names) - 1
-        for depth in range(last):
-            yield _StreamItem(self._names, depth, now, None)
-        yield _StreamItem(self._names, last, now, self._stream)
+        made: set[tuple[bytes, ...]] = set()
+        for names in sorted(self._streams):
+            last = len(names) - 1
+            for depth in range(last):
+                if names[: depth + 1] not in made:
+                    made.add(names[: depth + 1])
+                    yield _StreamItem(names, depth, now, None)
+            yield _StreamItem(names, last, now, self._streams[names])
 
     def problems(self) -> list[tuple[bytes, str]]:
         """Nothing: there is nothing to list."""
         return []
+
+
+class StreamSource(StreamsSource):
+    """One stream as a file called ``name``; see ``StreamsSource``."""
+
+    def __init__(self, name: bytes, stream: ByteStream, *, clock: Clock = system_clock) -> None:
+        super().__init__({name: stream}, clock=clock)
+
+
+def _names(path: bytes) -> tuple[bytes, ...]:
+    names = tuple(path.removeprefix(b"/").split(b"/"))
+    if any(part in (b"", b".", b"..") or b"\0" in part for part in names):
+        msg = f"{os.fsdecode(path)!r} cannot name a file"
+        raise UsageError(msg, hint="Write a path without '.' and '..'.")
+    return names
 
 
 class _StreamItem:
@@ -58,7 +81,7 @@ class _StreamItem:
 
     __slots__ = ("_content", "_names", "_now", "_stream", "depth", "is_file", "link_group")
 
-    def __init__(self, names: list[bytes], depth: int, now: int, stream: ByteStream | None) -> None:
+    def __init__(self, names: tuple[bytes, ...], depth: int, now: int, stream: ByteStream | None) -> None:
         self._names = names
         self._now = now
         self._stream = stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
 from donjon.core.errors import UsageError
 from donjon.sources.descriptors import LIST_FLAGS, PASS_FLAGS, is_same, lstat_any, no_atime, open_quietly
@@ -13,6 +13,10 @@ from donjon.sources.selection import CACHE_TAG_NAME, CACHE_TAG_SIGNATURE, Select
 
 #: How many directories may be open at once; deeper down the upper ones are closed for a while.
 MAX_OPEN_DIRECTORIES = 64
+
+#: The inode of the empty directory that a snapshot of btrfs has in place of another subvolume
+#: (https://btrfs.readthedocs.io/en/latest/btrfs-subvolume.html, "Nested subvolumes").
+_OTHER_SUBVOLUME = 2
 
 _TAG_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -63,6 +67,10 @@ class TreeSource:
     others are found once. Links on the way to a source are resolved; a source that is a link itself is
     backed up as a link, unless it is written with a slash at its end. Raises ``UsageError`` for a source
     that is not there.
+
+    ``moved`` says of folders, by their absolute paths, which others are read in their place: their snapshots.
+    What is in those has the paths of the folders. What a snapshot lacks, as it is another subvolume, is a
+    problem.
     """
 
     def __init__(
@@ -71,12 +79,14 @@ class TreeSource:
         selection: Selection | None = None,
         *,
         max_open_directories: int = MAX_OPEN_DIRECTORIES,
+        moved: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._selection = selection or Selection()
         self._rejects = self._selection.compile()
         self._max_open = max(2, max_open_directories)
         self._context = Context()
         self._levels: list[_Level] = []
+        self._moved = dict(moved or {})
         self._wanted = _Wanted()
         if not paths:
             raise UsageError("there is nothing to back up", hint="Name at least one file or directory.")
@@ -89,7 +99,7 @@ class TreeSource:
 
     def items(self) -> Generator[TreeItem, None, None]:
         """Pre-order, names in ascending byte order. May be consumed once."""
-        levels, rejects = self._levels, self._rejects
+        levels, rejects, moved = self._levels, self._rejects, self._moved
         lstat, directory, regular = os.stat, stat.S_IFDIR, stat.S_IFREG
         try:
             self._start()
@@ -97,8 +107,9 @@ class TreeSource:
                 level = levels[-1]
                 fd, folder, depth = level.fd, level.folder, level.depth
                 for name in level.names:
+                    place = moved.get(folder.prefix + name) if moved else None
                     try:
-                        status = lstat(name, dir_fd=fd, follow_symlinks=False)
+                        status = lstat(place or name, dir_fd=fd, follow_symlinks=False)
                     except OSError as error:
                         self._missed(folder.prefix + name, error)
                         continue
@@ -107,8 +118,8 @@ class TreeSource:
                         if rejects is None or not rejects(folder.prefix + name, status):
                             yield TreeItem(depth, name, kind == regular, folder, status)
                     elif not self._skips(level, name, status):
-                        yield TreeItem(depth, name, False, folder, status)
-                        if self._enter(level, name, status):
+                        yield TreeItem(depth, name, False, folder, status, place)
+                        if self._enter(level, name, status, place):
                             break
                 else:
                     self._leave()
@@ -125,10 +136,11 @@ class TreeSource:
         self._context.problems.append((path, reason))
 
     def _start(self) -> None:
-        root = os.lstat(b"/")
-        level = _Level(Folder(self._context, None, b"", root), 0, self._wanted)
+        place = self._moved.get(b"/")
+        root = os.lstat(place or b"/")
+        level = _Level(Folder(self._context, None, b"", root, place), 0, self._wanted)
         level.inside = self._wanted.is_source
-        self._open(level, b"/", None)
+        self._open(level, place or b"/", None)
 
     def _skips(self, level: _Level, name: bytes, status: os.stat_result) -> bool:
         """Whether a directory is left out altogether. What only leads to a source never is."""
@@ -142,8 +154,11 @@ class TreeSource:
                 return False
         return self._rejects(level.folder.prefix + name, status)
 
-    def _enter(self, above: _Level, name: bytes, status: os.stat_result) -> bool:
-        """Go down into a directory, if anything in it is wanted and it can be listed."""
+    def _enter(self, above: _Level, name: bytes, status: os.stat_result, place: bytes | None) -> bool:
+        """Go down into a directory, if anything in it is wanted and it can be listed.
+
+        ``place`` is what is read in its place, if anything.
+        """
         wanted = above.wanted.children.get(name) if above.wanted is not None else None
         inside, device = above.inside, above.device
         if wanted is not None and wanted.is_source:
@@ -152,10 +167,14 @@ class TreeSource:
             inside = False
         if not inside and (wanted is None or not wanted.children):
             return False
-        folder = Folder(self._context, above.folder, name, status)
+        if above.folder.moved is not None and place is None and status.st_ino == _OTHER_SUBVOLUME:
+            reason = "is another subvolume, which the snapshot lacks; name it in the paths, too"
+            self._context.problems.append((above.folder.prefix + name, reason))
+            return False
+        folder = Folder(self._context, above.folder, name, status, place)
         level = _Level(folder, above.depth + 1, wanted)
         level.inside, level.device = inside, device
-        return self._open(level, name, above.fd)
+        return self._open(level, place or name, above.fd)
 
     def _open(self, level: _Level, name: bytes, dir_fd: int | None) -> bool:
         """Open a level, list its names and put it on the stack; False if a problem was noted instead."""
@@ -204,11 +223,13 @@ class TreeSource:
         """Go back up; the level above is opened again if it was closed to save descriptors."""
         left = self._levels.pop()
         if self._levels and self._levels[-1].fd < 0:
-            self._reopen(self._levels[-1], left.fd)
+            # What is above a snapshot is not what is above the folder that it is shown as.
+            together = left.folder.moved is self._levels[-1].folder.moved
+            self._reopen(self._levels[-1], left.fd if together else -1)
         left.close()
 
     def _reopen(self, level: _Level, below: int) -> None:
-        path = level.folder.prefix.rstrip(b"/") or b"/"
+        path = level.folder.place.rstrip(b"/") or b"/"
         ways: Iterable[tuple[bytes, int | None]] = [(path, None)]
         if below >= 0:
             ways = [(b"..", below), (path, None)]
@@ -219,7 +240,8 @@ class TreeSource:
                 continue
             return
         if next(level.names, None) is not None:
-            self._context.problems.append((path, "was moved while it was backed up; the rest is missing"))
+            shown = level.folder.prefix.rstrip(b"/") or b"/"
+            self._context.problems.append((shown, "was moved while it was backed up; the rest is missing"))
         level.names = iter(())
 
 

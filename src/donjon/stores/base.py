@@ -11,13 +11,20 @@ from __future__ import annotations
 import enum
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from donjon.core.clock import iso
-from donjon.core.errors import IntegrityFailure, LocksUnsupported, ObjectExists, ObjectLocked, ObjectNotFound
+from donjon.core.errors import (
+    IntegrityFailure,
+    LocksUnsupported,
+    ObjectExists,
+    ObjectLocked,
+    ObjectNotFound,
+    UsageError,
+)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -36,6 +43,7 @@ class LockEnforcement(enum.Enum):
     NONE = "none"  #: the store cannot hold locks at all
     ADVISORY = "advisory"  #: Donjon alone; anyone else with access to the medium can delete
     KERNEL = "kernel"  #: the operating system refuses, but its administrator can lift the lock
+    GOVERNANCE = "governance"  #: the provider refuses, but some administrators can lift the bucket's default
     PROVIDER = "provider"  #: the storage provider refuses, whoever asks
 
 
@@ -45,6 +53,7 @@ class ObjectInfo:
 
     ``version`` is None where the store has no versions. ``stored_at`` and ``retain_until`` are Unix
     seconds; ``retain_until`` is None for an object without a lock. A ``delete_marker`` has no bytes.
+    ``is_weakly_locked`` is told by ``head`` alone: some administrators of the provider can lift the lock.
     """
 
     name: str
@@ -54,14 +63,19 @@ class ObjectInfo:
     version: str | None = None
     is_latest: bool = True
     delete_marker: bool = False
+    is_weakly_locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BucketFault:
-    """Why a bucket or container must not hold a vault as it is, and the command that mends it."""
+    """Why a bucket or container must not hold a vault as it is, and the command that mends it.
+
+    A ``weak`` one leaves locks that the provider's administrators could lift; a user may choose so.
+    """
 
     fault: str
     fix: str
+    weak: bool = False
 
 
 class ObjectStore(ABC):
@@ -71,6 +85,8 @@ class ObjectStore(ABC):
     url: str
     #: Whether ``list`` tells ``retain_until``. Where it does not, None there means unknown; ``head`` tells.
     lists_locks = True
+    #: Whether ``make_bucket`` can do something here.
+    makes_buckets = False
 
     @property
     @abstractmethod
@@ -125,10 +141,10 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Move the end of a lock into the future; never towards the past. The present end is no error.
 
-        Locks an object that has no lock yet.
+        Locks an object that has no lock yet. One request where ``version`` is given.
 
         Raises ``ObjectLocked`` if the present lock ends later, ``ObjectNotFound``, ``LocksUnsupported``.
         """
@@ -142,12 +158,19 @@ class ObjectStore(ABC):
         Raises ``ObjectLocked`` while the lock holds, ``ObjectNotFound``.
         """
 
-    def check_bucket(self, lock_s: int) -> tuple[BucketFault, ...]:
-        """What must change before a vault can be made here, as far as the store has settings of its own.
+    def check_bucket(self, lock_s: int) -> Sequence[BucketFault]:
+        """What keeps the place from holding a vault whose objects are locked for ``lock_s`` seconds.
 
-        ``lock_s`` is the length of the vault's locks in seconds, 0 for none. Raises ``PermissionMissing``.
+        Nothing, where a place has no settings of its own. Raises ``PermissionMissing``.
         """
-        return ()
+        del lock_s
+        return []
+
+    def make_bucket(self, lock_s: int) -> None:
+        """Make the place and mend its faults. Raises ``UsageError`` where Donjon cannot do that."""
+        del lock_s
+        msg = f"{self.url}: Donjon cannot make a bucket there"
+        raise UsageError(msg, hint="Leave out --create.")
 
     def close(self) -> None:
         """Give back connections and descriptors. Calling it twice is harmless."""

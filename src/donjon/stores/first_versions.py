@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from donjon.core.errors import ObjectNotFound, PermissionMissing
+from donjon.core.errors import CredentialsRejected, ObjectNotFound, PermissionMissing
 from donjon.stores.base import ObjectInfo, ObjectStore, not_found, truncated, validate_name
 from donjon.stores.wrapper import StoreWrapper
 
@@ -82,14 +82,18 @@ class FirstVersions(StoreWrapper):
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See the port."""
-        for name, group in itertools.groupby(self.inner.list(prefix), key=lambda info: info.name):
-            versions = tuple(group)
-            self._remember(name, versions)
-            yield from versions
+        try:
+            for name, group in itertools.groupby(self.inner.list(prefix), key=lambda info: info.name):
+                versions = tuple(group)
+                self._remember(name, versions)
+                yield from versions
+        except PermissionMissing:
+            self._may_list = False
+            raise
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """See the port."""
-        return self._on_first(name, version, lambda v: self.inner.extend(name, retain_until, version=v))
+        self._on_first(name, version, lambda v: self.inner.extend(name, retain_until, version=v))
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """See the port."""
@@ -116,6 +120,8 @@ class FirstVersions(StoreWrapper):
         if self._may_list:
             try:
                 versions = tuple(itertools.takewhile(lambda info: info.name == name, self.inner.list(name)))
+            except CredentialsRejected:
+                raise
             except PermissionMissing:
                 self._may_list = False
             else:

@@ -189,7 +189,7 @@ class LocalStore(ObjectStore):
                     continue
                 yield info
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Move the end of a lock into the future; see the port.
 
         The flag is lifted for the moment of the change, for an immutable file's attributes cannot change.
@@ -212,7 +212,6 @@ class LocalStore(ObjectStore):
                 if kernel:
                     set_immutable(descriptor, on=True)
             sync(descriptor)
-            return _info(name, os.fstat(descriptor), retain_until)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete an object that no lock holds by the store's clock; see the port."""

@@ -117,15 +117,14 @@ class MemoryStore(ObjectStore):
             if name.startswith(prefix):
                 yield _info(name, item)
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Move the end of a lock into the future; see the port."""
         with self._mutex:
             item = self._find(name, version)
             self._need_locks(name)
             if item.retain_until is not None and item.retain_until > retain_until:
                 raise still_locked(name, "shorten its lock", item.retain_until)
-            item = self._objects[name] = replace(item, retain_until=retain_until)
-        return _info(name, item)
+            self._objects[name] = replace(item, retain_until=retain_until)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete an object that no lock holds; see the port."""

@@ -9,25 +9,21 @@ from functools import partial
 from typing import TypeVar
 
 from donjon.core.errors import DonjonError, ObjectExists, ObjectNotFound, PermissionMissing
+from donjon.core.retries import Retries
 from donjon.core.units import MIB
 from donjon.stores.base import Buffer, ObjectInfo, ObjectStore
 from donjon.stores.wrapper import StoreWrapper
 
 T = TypeVar("T")
 
-_FIRST_DELAY_S = 0.2
-_LONGEST_DELAY_S = 20.0
 _COMPARE_BYTES = 8 * MIB
 
 
 class RetryingStore(StoreWrapper):
     """Repeats a call while its error says that this can help.
 
-    The pause before retry n (from 0) is drawn evenly from 0 to ``min(20 s, 0.2 s * 2**n)``: "full
-    jitter", which keeps many clients from returning together
-    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). A call is tried at most
-    ``attempts`` times, and no pause starts that would end later than ``budget_s`` after the first try.
-    The last error is raised as it came.
+    A call is tried at most ``attempts`` times, and no pause (see ``Retries``) starts that would end later
+    than ``budget_s`` after the first try. The last error is raised as it came.
     """
 
     def __init__(
@@ -41,7 +37,7 @@ class RetryingStore(StoreWrapper):
     ) -> None:
         """``random`` gives numbers from 0 to 1, ``monotonic`` seconds."""
         super().__init__(inner)
-        self._retries = partial(_Retries, attempts, budget_s, sleep, random, monotonic)
+        self._retries = partial(Retries, attempts, budget_s, sleep, random, monotonic)
 
     def put(self, name: str, data: Buffer, *, retain_until: int | None = None) -> ObjectInfo:
         """Create an object; see the port.
@@ -102,13 +98,7 @@ class RetryingStore(StoreWrapper):
                 return
 
     def _around(self, method: str, name: str, call: Callable[[], T]) -> T:
-        retries = self._retries()
-        while True:
-            try:
-                return call()
-            except DonjonError as error:
-                if not retries.pause_after(error):
-                    raise
+        return self._retries().carry_out(call)
 
     def _same(self, name: str, data: Buffer, retain_until: int | None) -> ObjectInfo | None:
         """What is stored under ``name``, if it is what the put would have stored."""
@@ -124,34 +114,3 @@ class RetryingStore(StoreWrapper):
         except (PermissionMissing, ObjectNotFound):
             return None
         return present
-
-
-class _Retries:
-    """The tries that one call has left."""
-
-    def __init__(
-        self,
-        attempts: int,
-        budget_s: float,
-        sleep: Callable[[float], None],
-        random: Callable[[], float],
-        monotonic: Callable[[], float],
-    ) -> None:
-        self._left = attempts
-        self._longest_s = _FIRST_DELAY_S
-        self._deadline = monotonic() + budget_s
-        self._sleep = sleep
-        self._random = random
-        self._monotonic = monotonic
-
-    def pause_after(self, error: DonjonError) -> bool:
-        """Wait before the next try, or return False at once if there shall be none."""
-        self._left -= 1
-        if not error.retryable or self._left <= 0:
-            return False
-        pause_s = self._random() * self._longest_s
-        self._longest_s = min(2 * self._longest_s, _LONGEST_DELAY_S)
-        if self._monotonic() + pause_s > self._deadline:
-            return False
-        self._sleep(pause_s)
-        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from donjon.stores.base import BucketFault, Buffer, LockEnforcement, ObjectInfo, ObjectStore
@@ -18,6 +18,7 @@ class StoreWrapper(ObjectStore):
         self.inner = inner
         self.url = inner.url
         self.lists_locks = inner.lists_locks
+        self.makes_buckets = inner.makes_buckets
 
     @property
     def lock_enforcement(self) -> LockEnforcement:
@@ -52,17 +53,21 @@ class StoreWrapper(ObjectStore):
         """See the port. Subclasses override this, for a listing is not one call."""
         return self.inner.list(prefix)
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """See the port."""
-        return self._around("extend", name, lambda: self.inner.extend(name, retain_until, version=version))
+        self._around("extend", name, lambda: self.inner.extend(name, retain_until, version=version))
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """See the port."""
         self._around("delete_expired", name, lambda: self.inner.delete_expired(name, version=version))
 
-    def check_bucket(self, lock_s: int) -> tuple[BucketFault, ...]:
+    def check_bucket(self, lock_s: int) -> Sequence[BucketFault]:
         """See the port."""
         return self._around("check_bucket", "", lambda: self.inner.check_bucket(lock_s))
+
+    def make_bucket(self, lock_s: int) -> None:
+        """See the port."""
+        self._around("make_bucket", "", lambda: self.inner.make_bucket(lock_s))
 
     def close(self) -> None:
         """Close the inner store."""

@@ -11,7 +11,7 @@ import os
 import stat
 import struct
 
-from donjon.format.entries import Entry, Kind
+from donjon.format.entries import OWN_ATTRIBUTES, Entry, Kind
 
 NS_PER_S = 1_000_000_000
 
@@ -60,6 +60,8 @@ class Attributes:
         """
         unset = self._give(handle, path, entry)
         wanted = dict(entry.xattrs) if entry.xattrs else {}
+        if wanted:
+            wanted = {name: value for name, value in wanted.items() if not name.startswith(OWN_ATTRIBUTES)}
         if clear:
             self._clear(handle, path, wanted)
         mode = entry.mode & 0o7777 & ~unset

@@ -4,11 +4,17 @@ checked for ``.``, ``..`` and empty names by the metadata parser, and checked ag
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from donjon.core.errors import DonjonError
 from donjon.format.entries import Entry
 
 Buffer = bytes | bytearray | memoryview
+
+#: What became of a file: made, or kept as it was, or why neither.
+Outcome = bool | OSError | DonjonError
 
 
 class Overwrite(enum.StrEnum):
@@ -17,6 +23,15 @@ class Overwrite(enum.StrEnum):
     NEVER = "never"
     IF_DIFFERENT = "if-different"
     ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A small file with all its data, as (offset, bytes) pieces; what no piece covers is a hole."""
+
+    path: bytes
+    entry: Entry
+    pieces: Sequence[tuple[int, Buffer]]
 
 
 class FileWriter(Protocol):
@@ -33,13 +48,16 @@ class FileWriter(Protocol):
 
 
 class Target(Protocol):
-    """Where entries go. ``create_file`` and its writers may be used from many threads."""
+    """Where entries go. ``write_files``, ``create_file`` and its writers may be used from many threads."""
 
     def make_directory(self, path: bytes) -> None:
         """Make a directory, open to the owner only; an existing directory is kept."""
 
     def finish_directory(self, path: bytes, entry: Entry) -> None:
         """Give a directory its owner, mode, attributes and times, after all inside it is done."""
+
+    def write_files(self, files: Sequence[NewFile]) -> list[Outcome]:
+        """Make small files. What is wrong with one of them is its outcome, and the others are made."""
 
     def create_file(self, path: bytes, entry: Entry) -> FileWriter | None:
         """Start a file; None if one is there already and stays as it is."""

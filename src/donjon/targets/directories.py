@@ -73,6 +73,11 @@ class Directories:
             raise UsageError(f"cannot restore to {os.fsdecode(root)}: {error.strerror}") from error
         self._recent: dict[int, list[tuple[bytes, Directory]]] = {}
 
+    @property
+    def root_fd(self) -> int:
+        """The descriptor of the root, which is open for as long as this is."""
+        return self._root.fd
+
     def close(self) -> None:
         """Forget every directory but the root; those in use are closed when their users are done."""
         self._recent.clear()

@@ -6,14 +6,16 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from donjon.core.errors import DonjonError
+from donjon.core.tuning import small_file_turns
 from donjon.format.entries import Entry, Kind
 from donjon.targets.attributes import Attributes, Handle
-from donjon.targets.base import Overwrite
+from donjon.targets.base import NewFile, Outcome, Overwrite
 from donjon.targets.directories import (
     UNFINISHED_DIRECTORY,
     Directories,
@@ -64,6 +66,7 @@ class TreeTarget:
         self._replace = overwrite is not Overwrite.NEVER
         self._attributes = Attributes(owner=self._euid == 0 if owner is None else owner)
         self._random_bytes = random_bytes
+        self._turns = small_file_turns()
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +102,26 @@ class TreeTarget:
             unfinished = is_unfinished(status, self._euid)
             if unfinished or self._replace:
                 self._attributes.apply(handle, path, entry, clear=not unfinished)
+
+    def write_files(self, files: Sequence[NewFile]) -> list[Outcome]:
+        with self._turns:
+            return [self._write(file) for file in files]
+
+    def _write(self, file: NewFile) -> Outcome:
+        try:
+            writer = self.create_file(file.path, file.entry)
+            if writer is None:
+                return False
+            try:
+                for offset, data in file.pieces:
+                    writer.write_at(offset, data)
+            except BaseException:
+                writer.abort()
+                raise
+            writer.finish()
+        except (OSError, DonjonError) as error:
+            return error
+        return True
 
     def create_file(self, path: bytes, entry: Entry) -> TreeFileWriter | None:
         directory, name = self._directories.parent(path)

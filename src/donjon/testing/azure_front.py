@@ -20,7 +20,8 @@ from xml.sax.saxutils import escape
 
 from donjon.core.clock import Clock
 from donjon.testing.azure_signature import signature
-from donjon.testing.front import Answer, Front, Request, Upstream
+from donjon.testing.callers import Ask, CalledFront
+from donjon.testing.front import Answer, Request, Upstream
 from donjon.testing.versions import Version, Versions
 
 _POLICY_UNTIL = "x-ms-immutability-policy-until-date"
@@ -46,13 +47,14 @@ class _Refusal(Exception):
         self.status, self.code = status, code
 
 
-class AzureFront(Front):
+class AzureFront(CalledFront):
     """Answers the Blob service's REST API, so far as Donjon and those who attack it use it."""
 
     def __init__(self, upstream: Upstream, clock: Clock, account: str, key: str) -> None:
         super().__init__(upstream, clock)
         self._account, self._key = account, key
         self._containers: dict[str, _Container] = {}
+        self._about = ""  # the blob of the request that is being judged
         self._count = 0
 
     def create_container(self, name: str, *, immutability: bool = True, public: str | None = None) -> None:
@@ -70,6 +72,7 @@ class AzureFront(Front):
                 raise _Refusal(403, "AuthenticationFailed")
             _, _, container, *rest = request.path.split("/", 3)
             with self.mutex:
+                self._about = rest[0] if rest else ""
                 if rest:
                     return self._blob_request(request, container, rest[0])
                 return self._container_request(request, container)
@@ -115,7 +118,9 @@ class AzureFront(Front):
         return self._forward(request)
 
     def _list(self, request: Request, container: _Container, name: str) -> Answer:
-        self._need(f"{_ACTIONS}/blobs/read")
+        listing = Ask(f"{_ACTIONS}/blobs/read", is_listing=True, prefix=request.query.get("prefix", ""))
+        if not self.permits(listing):
+            raise _Refusal(403, "AuthorizationPermissionMismatch")
         wanted = request.query.get("include", "").split(",")
         rows = [
             version
@@ -251,12 +256,12 @@ class AzureFront(Front):
         return Answer(answer.status, answer.body, headers)
 
     def _delete(self, request: Request, container: _Container, name: str) -> Answer:
+        whole = "versionid" not in request.query
+        self._need(f"{_ACTIONS}/blobs/" + ("delete" if whole else "deleteBlobVersion/action"))
         version = self._version(request, container, name)
-        if "versionid" not in request.query:
-            self._need(f"{_ACTIONS}/blobs/delete")
+        if whole:
             self._retire(request, version)  # AZB/versioning-overview, under a lock too
             return Answer(202)
-        self._need(f"{_ACTIONS}/blobs/deleteBlobVersion/action")
         if version.current:  # see https://github.com/Azure/azure-sdk-for-java/pull/48716
             raise _Refusal(403, "OperationNotAllowedOnRootBlob")
         self._judge_change(version)
@@ -306,7 +311,7 @@ class AzureFront(Front):
     # Helpers
 
     def _need(self, action: str) -> None:
-        if action in self.denied:  # AZR/blob-service-error-codes
+        if not self.permits(Ask(action, self._about)):  # AZR/blob-service-error-codes
             raise _Refusal(403, "AuthorizationPermissionMismatch")
 
     def _container(self, name: str) -> _Container:
@@ -331,9 +336,9 @@ class AzureFront(Front):
 
     def _forward(self, request: Request) -> Answer:
         """Let the emulator carry it out, without what it does not know and signed anew."""
-        dropped = {"authorization", "host", "connection", _POLICY_MODE, _POLICY_UNTIL, _HOLD}
+        dropped = {"authorization", "host", "connection", "x-ms-date", _POLICY_MODE, _POLICY_UNTIL, _HOLD}
         headers = {key: value for key, value in request.headers.items() if key not in dropped}
-        headers.setdefault("x-ms-date", formatdate(usegmt=True))
+        headers["x-ms-date"] = formatdate(usegmt=True)
         headers.setdefault("x-ms-version", "2021-12-02")
         if request.method in {"PUT", "POST"}:
             headers["content-length"] = str(len(request.body))

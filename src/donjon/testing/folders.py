@@ -1,10 +1,11 @@
-"""Cleaning up after tests that lock files."""
+"""Folders of tests: opened to others, and cleaned up when files in them are locked."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from donjon.stores.immutable import set_immutable
@@ -25,3 +26,12 @@ def remove_tree(root: Path) -> None:
                     os.close(descriptor)
     if root.exists():
         shutil.rmtree(root)
+
+
+def open_to_others(folder: Path) -> None:
+    """Let every user enter ``folder``, and whatever it lies in below the folder for temporary files."""
+    top = Path(tempfile.gettempdir())
+    for place in (folder, *folder.parents):
+        if place == top or top not in place.parents:
+            return
+        place.chmod(0o755)

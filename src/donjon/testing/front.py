@@ -23,13 +23,17 @@ _OWN_HEADERS = {"connection", "content-length", "date", "keep-alive", "server", 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came. ``raw_path`` is still encoded, ``headers`` have lowercase names."""
+    """One request as it came. ``raw_path`` and ``target`` are still encoded; ``target`` has the query.
+
+    ``headers`` have lowercase names.
+    """
 
     method: str
     raw_path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    target: str = ""
 
     @property
     def path(self) -> str:
@@ -44,10 +48,16 @@ class Answer:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: The connection ends behind it, be the body whole or not.
+    hangs_up: bool = False
+
+
+class HangUp(Exception):
+    """Raised by a front in place of an answer: the connection ends, and the client learns nothing."""
 
 
 class Upstream:
-    """The emulator behind a front; one connection for each thread."""
+    """The server behind a front; one connection for each thread."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -80,7 +90,8 @@ class Front:
     """What all fronts have: a clock of the service, refused permissions, and answers made to order.
 
     ``denied`` are permissions, by the provider's names, that the caller shall lack from now on. Each of
-    ``next_answers`` is given to one of the next requests instead of carrying it out.
+    ``next_answers`` is given to one of the next requests instead of carrying it out. ``trouble`` stands
+    between the client and the service: it gets each request, and what carries it out.
     """
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
@@ -88,6 +99,7 @@ class Front:
         self.clock = clock
         self.denied: set[str] = set()
         self.next_answers: list[Answer] = []
+        self.trouble: Callable[[Request, Callable[[Request], Answer]], Answer] | None = None
         self.requests: list[Request] = []
         #: One change at a time, so that what was judged is what is carried out.
         self.mutex = threading.RLock()
@@ -102,7 +114,7 @@ class Front:
             self.requests.append(request)
             if self.next_answers:
                 return self.next_answers.pop(0)
-        return self.handle(request)
+        return self.trouble(request, self.handle) if self.trouble else self.handle(request)
 
 
 @contextlib.contextmanager
@@ -141,7 +153,11 @@ def _handler(answer: Callable[[Request], Answer], clock: Clock) -> type[BaseHTTP
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = answer(Request(self.command, parts.path, query, headers, body))
+            try:
+                reply = answer(Request(self.command, parts.path, query, headers, body, self.path))
+            except HangUp:
+                self.close_connection = True
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
@@ -151,6 +167,7 @@ def _handler(answer: Callable[[Request], Answer], clock: Clock) -> type[BaseHTTP
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
             self.wfile.flush()
+            self.close_connection |= reply.hangs_up
 
         do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
 

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from donjon.core.clock import Clock
-from donjon.testing.front import Answer, Front, Request, Upstream
+from donjon.testing.callers import Ask, CalledFront
+from donjon.testing.front import Answer, Request, Upstream
 from donjon.testing.versions import Version, Versions
 
 _OBJECT = re.compile(r"(?:/download)?/storage/v1/b/([^/]+)/o/(.+)")
@@ -48,12 +49,12 @@ class _Refusal(Exception):
         self.status, self.reason = status, reason
 
 
-class GcsFront(Front):
+class GcsFront(CalledFront):
     """Answers the JSON API of Cloud Storage, so far as Donjon and those who attack it use it."""
 
     def __init__(self, upstream: Upstream, clock: Clock) -> None:
         super().__init__(upstream, clock)
-        self.address = ""  #: where the front is reached, for the addresses of resumable uploads
+        self._about = ""  # the object of the request that is being judged
         self._buckets: dict[str, _Bucket] = {}
         self._sessions: dict[str, tuple[str, dict[str, Any], str | None, bytearray]] = {}
         self._generation = 0
@@ -74,6 +75,7 @@ class GcsFront(Front):
             for pattern, methods in routes:
                 if (match := pattern.fullmatch(request.path)) and request.method in methods:
                     with self.mutex:
+                        self._about = match[2] if pattern is _OBJECT else ""
                         return methods[request.method](request, *match.groups())
             raise _Refusal(501, "notImplemented", f"the front has no {request.method} {request.path}")
         except _Refusal as refusal:
@@ -182,6 +184,7 @@ class GcsFront(Front):
         return self._object_answer(bucket, made)
 
     def _judge_creation(self, bucket: str, resource: dict[str, Any], condition: str | None) -> None:
+        self._about = resource["name"]
         self._need("storage.objects.create")
         kept = self._bucket(bucket)
         mode, until = _retention(resource)
@@ -298,7 +301,9 @@ class GcsFront(Front):
     # Helpers
 
     def _need(self, permission: str) -> None:
-        if permission in self.denied:  # GS/json_api/v1/status-codes: the message names the permission
+        if not self.permits(
+            Ask(permission, self._about)
+        ):  # GS/json_api/v1/status-codes: the message names the permission
             told = f"the caller does not have {permission} access to the Google Cloud Storage resource."
             raise _Refusal(403, "forbidden", told)
 

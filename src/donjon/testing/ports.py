@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import socket
 import subprocess
 import time
 
+#: Below those that the kernel gives to outgoing connections (net.ipv4.ip_local_port_range), any of which may
+#: take a port between the look at it and the start of the server that is to have it.
+_PORTS = range(15_000, 32_000)
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on at this moment, and that this process was not given before."""
+    while True:
+        port = secrets.choice(_PORTS)
+        if port in _given:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
 
 
 def wait_for_port(server: subprocess.Popen[bytes], port: int, deadline: float) -> None:

@@ -7,17 +7,19 @@ and GOVERNANCE, legal holds, default retention, ``If-None-Match`` and checksums.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from donjon.testing.aws import User
 from donjon.testing.ports import free_port
 
 ACCESS_KEY = "admin"
@@ -28,9 +30,15 @@ _SERVICES = ("master", "volume", "filer", "s3")
 
 @dataclass
 class SeaweedFs:
-    """A server over a folder. ``start`` and ``kill`` may follow each other; the ports stay the same."""
+    """A server over a folder. ``start`` and ``kill`` may follow each other; the ports stay the same.
+
+    ``options`` are further arguments of ``weed server``; they win over the usual ones. ``external_url`` is
+    where clients reach it through a proxy that rewrites the Host header, which is signed.
+    """
 
     folder: Path
+    options: tuple[str, ...] = ()
+    external_url: str | None = None
     ports: dict[str, int] = field(default_factory=dict)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -42,13 +50,7 @@ class SeaweedFs:
     @property
     def environment(self) -> dict[str, str]:
         """The credential of the administrator, as the AWS tools read it; and nobody else's."""
-        return {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return User("administrator", ACCESS_KEY, SECRET_KEY).environment
 
     def start(self) -> None:
         """Start the server, and return when it answers.
@@ -75,8 +77,9 @@ class SeaweedFs:
             "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0",
             "-s3.iam.readOnly=false", "-volume.max=0",
-            "-master.volumeSizeLimitMB=64", *ports,
+            "-master.volumeSizeLimitMB=64", *ports, *self.options,
         ]  # fmt: skip
+        command += [f"-s3.externalUrl={self.external_url}"] if self.external_url else []
         environment = os.environ | self.environment | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a fixed command
@@ -90,21 +93,33 @@ class SeaweedFs:
             self._process.kill()
             self._process.wait()
             self._process = None
+            for port in self.ports.values():  # it makes its sockets there, and leaves them when it is killed
+                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed's own choice
+                    socket.unlink(missing_ok=True)
 
     def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY, service: str = "s3") -> Any:
         """A plain client of the SDK, by default the administrator's, for whatever a test does to a bucket."""
-        import boto3
-        from botocore.config import Config
+        return User("", access_key, secret_key).client(service, self.endpoint)
 
-        config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
-        return boto3.session.Session().client(
-            service,
-            region_name="us-east-1",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            config=config,
-        )
+    def make_user(self, policy: Mapping[str, Any]) -> User:
+        """A new user who may do what a policy of IAM allows, and nothing else.
+
+        The policy is an inline one. SeaweedFS obeys its Allow statements and ignores Deny.
+        """
+        name = f"u{secrets.token_hex(8)}"
+        iam = self.client(service="iam")
+        iam.create_user(UserName=name)
+        iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
+        return self.make_key(User(name, "", ""))
+
+    def make_key(self, user: User) -> User:
+        """The same user with one more key."""
+        key = self.client(service="iam").create_access_key(UserName=user.name)["AccessKey"]
+        return User(user.name, key["AccessKeyId"], key["SecretAccessKey"])
+
+    def drop_key(self, user: User) -> None:
+        """Take the key of a user away, while it may be in use."""
+        self.client(service="iam").delete_access_key(UserName=user.name, AccessKeyId=user.access_key)
 
     def make_bucket(self, *, locks: bool = True) -> str:
         """A new bucket, with Object Lock and therefore versions unless told otherwise; its name."""
@@ -134,14 +149,15 @@ class SeaweedFs:
 
     def _put_something(self) -> None:
         client = self.client()
-        client.create_bucket(Bucket="warm-up")
+        with contextlib.suppress(client.exceptions.ClientError):  # it is there after a kill
+            client.create_bucket(Bucket="warm-up")
         client.put_object(Bucket="warm-up", Key="object", Body=b"1")
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[SeaweedFs]:
+def seaweedfs(folder: Path, external_url: str | None = None) -> Iterator[SeaweedFs]:
     """Run a server that keeps its data in ``folder`` until the body ends."""
-    server = SeaweedFs(folder)
+    server = SeaweedFs(folder, external_url=external_url)
     try:
         server.start()
         yield server

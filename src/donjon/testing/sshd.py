@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from donjon.testing.ports import free_port
+
 #: Where Debian keeps what the server needs while it is not running.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
 _START_TIMEOUT_S = 10.0
@@ -79,7 +81,7 @@ def ssh_server(folder: Path, options: str = "") -> Iterator[SshServer]:
     for name in ("host_key", "identity"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         subprocess.run(command, check=True)  # noqa: S603 - a fixed command
-    port = _free_port()
+    port = free_port()
     (folder / "config").write_text(_CONFIGURATION.format(port=port, folder=folder, options=options))
     host_key = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
@@ -98,12 +100,6 @@ def ssh_server(folder: Path, options: str = "") -> Iterator[SshServer]:
         if made_folder:
             with contextlib.suppress(OSError):  # another server may have put something there
                 _PRIVILEGE_SEPARATION.rmdir()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from donjon.core.errors import DonjonError, PermissionMissing, StoreError, StoreUnavailable
+from donjon.core.operations import Operation
 from donjon.stores.base import already_exists, not_found
 
 if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError
 
-_BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
-#: The data actions of Azure's roles that each call needs; to read the container is a control action. See
-#: https://learn.microsoft.com/azure/role-based-access-control/permissions/storage
-PERMISSIONS: Mapping[str, tuple[str, ...]] = {
-    "put": (f"{_BLOBS}/add/action",),
-    "put locked": (f"{_BLOBS}/add/action", f"{_BLOBS}/immutableStorage/runAsSuperUser/action"),
-    "get": (f"{_BLOBS}/read",),
-    "head": (f"{_BLOBS}/read",),
-    "list": (f"{_BLOBS}/read",),
-    "extend": (f"{_BLOBS}/immutableStorage/runAsSuperUser/action", f"{_BLOBS}/read"),
-    "delete_expired": (f"{_BLOBS}/deleteBlobVersion/action", f"{_BLOBS}/delete", f"{_BLOBS}/read"),
-    "check_bucket": ("Microsoft.Storage/storageAccounts/blobServices/containers/read",),
-}
 _RETRYABLE = {408, 429, 500, 502, 503, 504}
 #: The bytes that arrived are not those that were sent
 #: (https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes).
@@ -32,27 +20,27 @@ _DAMAGED = {"Md5Mismatch", "Crc64Mismatch"}
 
 
 @contextlib.contextmanager
-def translating(url: str, method: str, name: str, version: str | None = None) -> Iterator[None]:
+def translating(url: str, asked: Operation, name: str, version: str | None = None) -> Iterator[None]:
     """Raise our errors for Azure's, about the object ``name`` of the store at ``url``."""
     try:
         yield
     except DonjonError:
         raise
     except Exception as error:
-        translated = _translated(error, url, method, name, version)
+        translated = _translated(error, url, asked, name, version)
         if translated is None:
             raise
         raise translated from error
 
 
 def _translated(
-    error: Exception, url: str, method: str, name: str, version: str | None
+    error: Exception, url: str, asked: Operation, name: str, version: str | None
 ) -> DonjonError | None:
     from azure.core import exceptions
 
     what = f"{url}/{name}".rstrip("/")
     if isinstance(error, exceptions.HttpResponseError) and error.status_code:
-        return _translated_answer(error, url, method, name, version)
+        return _translated_answer(error, url, asked, name, version)
     if isinstance(error, exceptions.ClientAuthenticationError):
         return PermissionMissing(
             f"{what}: no valid Azure credentials: {error.message}",
@@ -67,27 +55,27 @@ def _translated(
 
 
 def _translated_answer(
-    error: HttpResponseError, url: str, method: str, name: str, version: str | None
+    error: HttpResponseError, url: str, asked: Operation, name: str, version: str | None
 ) -> DonjonError:
     status, code = error.status_code or 0, error_code(error)
     what, text = f"{url}/{name}".rstrip("/"), str(error.message).partition("\n")[0]
-    if code == "ContainerNotFound" or (status == 404 and (not name or method.startswith("put"))):
+    if code == "ContainerNotFound" or (status == 404 and (not name or asked.creates)):
         return StoreError(
             f"{url}: there is no such container", hint="Correct the address, or make the container."
         )
     if status == 404 or code == "InvalidQueryParameterValue":  # the latter for a version that none can be
         return not_found(name, version)
-    if method.startswith("put") and code == "BlobAlreadyExists":
+    if asked.creates and code == "BlobAlreadyExists":
         return already_exists(name)
     if status in {401, 403}:
-        needed = ", ".join(PERMISSIONS[method])
+        needed = ", ".join(asked.permissions)
         return PermissionMissing(
-            f"{what}: Azure refused {method} (needs {needed}): {code}: {text}",
+            f"{what}: Azure refused to {asked.action} it (needs {needed}): {code}: {text}",
             hint="Give the identity that is used here a role with these actions on the container.",
         )
     if status in _RETRYABLE or code in _DAMAGED:
         return StoreUnavailable(f"{what}: Azure asks to try again: {code}: {text}", hint="Try again later.")
-    return StoreError(f"{what}: Azure refused {method} with status {status} {code}: {text}")
+    return StoreError(f"{what}: Azure refused to {asked.action} it, with status {status} {code}: {text}")
 
 
 def error_code(error: HttpResponseError) -> str:

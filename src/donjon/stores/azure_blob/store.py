@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
+from donjon.core.operations import Operation
 from donjon.core.units import MIB
+from donjon.stores.azure_blob import operations as ask
 from donjon.stores.azure_blob.errors import error_code, translating
 from donjon.stores.base import (
     BucketFault,
@@ -91,7 +93,7 @@ class AzureBlobStore(ObjectStore):
         """
         if self._enforcement is None:
             try:
-                with self._translating("check_bucket", ""):
+                with self._translating(ask.LOOK, ""):
                     properties = self._container().get_container_properties()
                 enabled = bool(properties.immutable_storage_with_versioning_enabled)
             except PermissionMissing:
@@ -111,7 +113,7 @@ class AzureBlobStore(ObjectStore):
             self._need_locks(name)
             options["immutability_policy"] = _locked_until(retain_until)
         content = bytes(data)
-        with self._translating("put" if retain_until is None else "put locked", name):
+        with self._translating(ask.PUT if retain_until is None else ask.PUT_LOCKED, name):
             told = blob.upload_blob(
                 content, length=len(content), overwrite=False, validate_content=True, **options
             )
@@ -142,7 +144,7 @@ class AzureBlobStore(ObjectStore):
                 return bytes(blob.download_blob(**part, version_id=which, max_concurrency=1).readall())
             return b""
 
-        return self._on_version("get", name, version, download)
+        return self._on_version(ask.GET, name, version, download)
 
     def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
         """Fill ``buffer``; see the port."""
@@ -158,40 +160,48 @@ class AzureBlobStore(ObjectStore):
         def look(blob: BlobClient, which: str | None) -> ObjectInfo:
             return self._info(blob.get_blob_properties(version_id=which))
 
-        return self._on_version("head", name, version, look)
+        return self._on_version(ask.HEAD, name, version, look)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every version, a page of 5000 at a time; see the port."""
         validate_prefix(prefix)
-        with self._translating("list", ""):
+        with self._translating(ask.LIST, ""):
             blobs = self._container().list_blobs(
                 name_starts_with=self._prefix + prefix, include=["versions", "immutabilitypolicy"]
             )
             yield from newest_first(map(self._info, blobs))
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
-        """Move the end of a lock into the future, with one write and one listing; see the port."""
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
+        """Move the end of a lock into the future; see the port.
+
+        One write, unless it is refused; without a version a listing before that.
+        """
         from azure.core.exceptions import HttpResponseError
 
+        validate_name(name)
+        if version is not None:
+            with contextlib.suppress(HttpResponseError):  # what stands against it is told by the lock itself
+                self._set_lock(name, version, retain_until)
+                return
         info = self._listed(name, version)
         if info.retain_until is not None and info.retain_until > retain_until:
             raise still_locked(name, "shorten its lock", info.retain_until)
         if info.retain_until == retain_until:
-            return info
+            return
         self._need_locks(name)
         which = info.version
-        with self._translating("extend", name, which):
+        with self._translating(ask.EXTEND, name, which):
             try:
-                self._blob(name).set_immutability_policy(_locked_until(retain_until), version_id=which)
+                self._set_lock(name, which, retain_until)
             except HttpResponseError as error:
                 if error.status_code in {400, 409, 412}:  # somebody else may have been faster
                     end = self._listed(name, which).retain_until
                     if end is not None and end > retain_until:
                         raise still_locked(name, "shorten its lock", end) from error
                 raise
-        return ObjectInfo(
-            name, info.size_bytes, info.stored_at, retain_until, which, is_latest=info.is_latest
-        )
+
+    def _set_lock(self, name: str, version: str | None, retain_until: int) -> None:
+        self._blob(name).set_immutability_policy(_locked_until(retain_until), version_id=version)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete one version; see the port. Azure itself refuses it under a lock.
@@ -205,12 +215,13 @@ class AzureBlobStore(ObjectStore):
         if info.retain_until is not None and info.retain_until > self.now():
             raise still_locked(name, "delete", info.retain_until)
         blob = self._blob(name)
-        with self._translating("delete_expired", name, info.version):
-            if info.is_latest:
-                with contextlib.suppress(ResourceNotFoundError):  # hidden in this very moment
-                    blob.delete_blob()
-            if info.version is None:
-                return
+        if info.is_latest:
+            hiding = self._translating(ask.HIDE, name, info.version)
+            with hiding, contextlib.suppress(ResourceNotFoundError):  # hidden in this very moment
+                blob.delete_blob()
+        if info.version is None:
+            return
+        with self._translating(ask.DELETE, name, info.version):
             try:
                 blob.delete_blob(version_id=info.version)
             except HttpResponseError as error:
@@ -225,7 +236,7 @@ class AzureBlobStore(ObjectStore):
 
         ``lock_s`` is the length of the vault's locks, 0 for none. Raises ``PermissionMissing``.
         """
-        with self._translating("check_bucket", ""):
+        with self._translating(ask.LOOK, ""):
             properties = self._container().get_container_properties()
         account, name = self._account, self._container_name
         faults = []
@@ -246,16 +257,21 @@ class AzureBlobStore(ObjectStore):
         if service is not None:
             service.close()
 
+    @property
+    def client(self) -> ContainerClient:
+        """The SDK's own client of the container, for what the port has no word for."""
+        return self._container()
+
     # Reaching one version
 
     def _on_version(
-        self, method: str, name: str, version: str | None, act: Callable[[BlobClient, str | None], T]
+        self, asked: Operation, name: str, version: str | None, act: Callable[[BlobClient, str | None], T]
     ) -> T:
         """``act`` on the version that is meant: by id, or current, or else the oldest there is."""
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = self._blob(name)
-        with self._translating(method, name, version):
+        with self._translating(asked, name, version):
             try:
                 return act(blob, version)
             except ResourceNotFoundError as error:
@@ -305,7 +321,7 @@ class AzureBlobStore(ObjectStore):
 
     def _blob(self, name: str) -> BlobClient:
         key = self._prefix + validate_name(name)
-        with self._translating("get", name):
+        with self._translating(ask.GET, name):
             return self._container().get_blob_client(key)
 
     def _container(self) -> ContainerClient:
@@ -348,13 +364,13 @@ class AzureBlobStore(ObjectStore):
 
     def _ask_the_time(self) -> None:
         """Any answer does, a refusal too, for every one carries the time."""
-        with contextlib.suppress(PermissionMissing, StoreError), self._translating("check_bucket", ""):
+        with contextlib.suppress(PermissionMissing, StoreError), self._translating(ask.ASK_TIME, ""):
             self._container().get_container_properties()
 
     def _translating(
-        self, method: str, name: str, version: str | None = None
+        self, asked: Operation, name: str, version: str | None = None
     ) -> contextlib.AbstractContextManager[None]:
-        return translating(self.url, method, name, version)
+        return translating(self.url, asked, name, version)
 
 
 def _locked_until(retain_until: int) -> Any:

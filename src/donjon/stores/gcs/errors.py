@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from donjon.core.errors import DonjonError, PermissionMissing, StoreError, StoreUnavailable
+from donjon.core.operations import Operation
 from donjon.stores.base import already_exists, not_found
 
-#: What each call needs, by the names of Google's IAM
-#: (https://docs.cloud.google.com/storage/docs/access-control/iam-json).
-PERMISSIONS: Mapping[str, tuple[str, ...]] = {
-    "put": ("storage.objects.create",),
-    "put locked": ("storage.objects.create", "storage.objects.setRetention"),
-    "get": ("storage.objects.get",),
-    "head": ("storage.objects.get",),
-    "list": ("storage.objects.list",),
-    "extend": ("storage.objects.setRetention", "storage.objects.update"),
-    "delete_expired": ("storage.objects.delete",),
-    "check_bucket": ("storage.buckets.get",),
-}
+_NO_BUCKET = "Correct the address, or make the bucket: `donjon init --create` does."
 _RETRYABLE = {408, 429, 500, 502, 503, 504}
 
 
@@ -32,32 +22,35 @@ def api_error() -> Any:
 
 
 @contextlib.contextmanager
-def translating(url: str, method: str, name: str, version: str | None = None) -> Iterator[None]:
+def translating(url: str, asked: Operation, name: str, version: str | None = None) -> Iterator[None]:
     """Raise our errors for Google's, about the object ``name`` of the store at ``url``."""
     try:
         yield
     except DonjonError:
         raise
     except Exception as error:
-        translated = _translated(error, url, method, name, version)
+        translated = _translated(error, url, asked, name, version)
         if translated is None:
             raise
         raise translated from error
 
 
 def _translated(
-    error: Exception, url: str, method: str, name: str, version: str | None
+    error: Exception, url: str, asked: Operation, name: str, version: str | None
 ) -> DonjonError | None:
     import requests
+    import urllib3
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.cloud.storage.exceptions import DataCorruption
 
     what = f"{url}/{name}".rstrip("/")
     if isinstance(error, api_error()):
-        return _translated_answer(error, url, method, name, version)
+        return _translated_answer(error, url, asked, name, version)
     if isinstance(error, DataCorruption):
         return StoreUnavailable(f"{what}: bytes were damaged on the way", hint="Try again.")
-    if isinstance(error, (requests.exceptions.RequestException, TransportError)):
+    # A body that ends too early comes as urllib3 raises it.
+    unreachable = (requests.exceptions.RequestException, TransportError, urllib3.exceptions.HTTPError)
+    if isinstance(error, unreachable):
         return StoreUnavailable(
             f"{what}: Google Cloud Storage cannot be reached: {error}",
             hint="Look at the network, the proxy and STORAGE_EMULATOR_HOST, then try again.",
@@ -70,21 +63,21 @@ def _translated(
     return None
 
 
-def _translated_answer(error: Any, url: str, method: str, name: str, version: str | None) -> DonjonError:
+def _translated_answer(error: Any, url: str, asked: Operation, name: str, version: str | None) -> DonjonError:
     code, text = error.code, str(error.message)
     what = f"{url}/{name}".rstrip("/")
-    if code == 404 and name and not method.startswith("put"):
+    if code == 404 and name and not asked.creates:
         return not_found(name, version)
     if code == 404:
-        return StoreError(f"{url}: there is no such bucket", hint="Correct the address, or make the bucket.")
-    if code == 412 and method.startswith("put"):
+        return StoreError(f"{url}: there is no such bucket", hint=_NO_BUCKET)
+    if code == 412 and asked.creates:
         return already_exists(name)
     if code in {401, 403}:
-        needed = ", ".join(PERMISSIONS[method])
+        needed = ", ".join(asked.permissions)
         return PermissionMissing(
-            f"{what}: Google refused {method} (needs {needed}): {text}",
+            f"{what}: Google refused to {asked.action} it (needs {needed}): {text}",
             hint=f"Grant {needed} on the bucket to the account that is used here.",
         )
     if code in _RETRYABLE or (code == 400 and "crc32c" in text.lower()):  # the latter: damaged on the way
         return StoreUnavailable(f"{what}: Google asks to try again: {text}", hint="Try again later.")
-    return StoreError(f"{what}: Google refused {method} with status {code}: {text}")
+    return StoreError(f"{what}: Google refused to {asked.action} it, with status {code}: {text}")

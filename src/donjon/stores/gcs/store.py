@@ -19,12 +19,13 @@ import base64
 import contextlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
+from donjon.core.operations import Operation
 from donjon.stores.base import (
     BucketFault,
     Buffer,
@@ -38,6 +39,8 @@ from donjon.stores.base import (
     validate_name,
     validate_prefix,
 )
+from donjon.stores.gcs import operations as ask
+from donjon.stores.gcs.bucket import bucket_faults, make_bucket
 from donjon.stores.gcs.errors import api_error, translating
 from donjon.stores.newest_first import newest_first
 from donjon.stores.server_clock import ServerClock
@@ -54,6 +57,8 @@ _REFUSED_EXTENSION = {400, 403, 409, 412}
 
 class GcsStore(ObjectStore):
     """The objects below a prefix of a bucket: ``gs://bucket/prefix``."""
+
+    makes_buckets = True
 
     def __init__(self, url: str, client: Any = None) -> None:
         """Nothing is connected yet. Raises ``UsageError`` if ``url`` is not ``gs://bucket[/prefix]``.
@@ -100,7 +105,7 @@ class GcsStore(ObjectStore):
             blob.retention.mode = "Locked"
             blob.retention.retain_until_time = datetime.fromtimestamp(retain_until, UTC)
         content = bytes(data)
-        with self._translating("put" if retain_until is None else "put locked", name):
+        with self._translating(ask.PUT if retain_until is None else ask.PUT_LOCKED, name):
             blob.upload_from_file(
                 io.BytesIO(content),
                 size=len(content),
@@ -145,21 +150,21 @@ class GcsStore(ObjectStore):
             blob.reload(retry=None, timeout=_TIMEOUT_S)
             return self._info(blob)
 
-        return self._on_version("head", name, version, load)
+        return self._on_version(ask.HEAD, name, version, load)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every generation, a page of 1000 at a time; see the port."""
         validate_prefix(prefix)
-        with self._translating("list", ""):
+        with self._translating(ask.LIST, ""):
             blobs = self._connected().list_blobs(
                 prefix=self._prefix + prefix, versions=True, retry=None, timeout=_TIMEOUT_S
             )
             yield from newest_first(map(self._info, blobs))
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Move the end of a lock into the future, with one request; see the port."""
 
-        def patch(blob: Any) -> ObjectInfo:
+        def patch(blob: Any) -> None:
             blob.retention.mode = "Locked"
             blob.retention.retain_until_time = datetime.fromtimestamp(retain_until, UTC)
             try:
@@ -170,14 +175,13 @@ class GcsStore(ObjectStore):
                     if present.retain_until is not None and present.retain_until > retain_until:
                         raise still_locked(name, "shorten its lock", present.retain_until) from error
                     if present.retain_until == retain_until:
-                        return present
+                        return
                     if self.lock_enforcement is LockEnforcement.NONE:
                         why = "the bucket has no object retention"
                         raise locks_unsupported(name, self.url, why) from error
                 raise
-            return self._info(blob)
 
-        return self._on_version("extend", name, version, patch)
+        self._on_version(ask.EXTEND, name, version, patch)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete one generation, for good; see the port. Google itself refuses it under a lock."""
@@ -194,42 +198,34 @@ class GcsStore(ObjectStore):
                         raise still_locked(name, "delete", end) from error
                 raise
 
-        self._on_version("delete_expired", name, version, delete)
+        self._on_version(ask.DELETE, name, version, delete)
 
-    def check_bucket(self, lock_s: int) -> tuple[BucketFault, ...]:
-        """What must change before the bucket can hold a vault, each with its mending command.
+    def check_bucket(self, lock_s: int) -> Sequence[BucketFault]:
+        """See the port."""
+        return bucket_faults(self._load_bucket(), lock_s)
 
-        ``lock_s`` is the length of the vault's locks, 0 for none. Raises ``PermissionMissing``.
-        """
-        bucket, name = self._load_bucket(), self._bucket_name
-        update = f"gcloud storage buckets update gs://{name}"
-        faults = []
-        if lock_s and bucket.object_retention_mode != "Enabled":
-            fault = (
-                "object retention is off, so nothing can be locked, and gcloud sets it for new buckets only"
-            )
-            fix = f"gcloud storage buckets create gs://NEW-{name} --enable-per-object-retention"
-            faults.append(BucketFault(fault, fix))
-        if not bucket.versioning_enabled:
-            fault = "versioning is off, so what is deleted or replaced after its lock is gone at once"
-            faults.append(BucketFault(fault, f"{update} --versioning"))
-        if bucket.iam_configuration.public_access_prevention != "enforced":
-            faults.append(
-                BucketFault("public access is not prevented", f"{update} --public-access-prevention")
-            )
-        return tuple(faults)
+    def make_bucket(self, lock_s: int) -> None:
+        """See the port. What is there already is kept and mended."""
+        with self._translating(ask.MAKE_BUCKET, ""):
+            make_bucket(self._connected(), lock_s)
+        self._enforcement = None
 
     def close(self) -> None:
         """Close the connections that this store opened itself."""
         if self._bucket is not None and self._given is None:
             self._bucket.client.close()
 
+    @property
+    def client(self) -> Any:
+        """The SDK's own bucket, for what the port has no word for."""
+        return self._connected()
+
     # Reaching one version
 
-    def _on_version(self, method: str, name: str, version: str | None, act: Callable[[Any], T]) -> T:
+    def _on_version(self, asked: Operation, name: str, version: str | None, act: Callable[[Any], T]) -> T:
         """``act`` on the generation that is meant: by number, or live, or else the oldest there is."""
         blob = self._blob(name, version)
-        with self._translating(method, name, version):
+        with self._translating(asked, name, version):
             try:
                 return act(blob)
             except api_error() as error:
@@ -268,13 +264,13 @@ class GcsStore(ObjectStore):
                 if error.code != 416:  # the range begins beyond the end
                     raise
 
-        self._on_version("get", name, version, download)
+        self._on_version(ask.GET, name, version, download)
 
     def _blob(self, name: str, version: str | None = None) -> Any:
         validate_name(name)
         if version is not None and not (version.isascii() and version.isdigit()):
             raise not_found(name, version)
-        with self._translating("get", ""):
+        with self._translating(ask.GET, ""):
             generation = None if version is None else int(version)
             return self._connected().blob(self._prefix + name, generation=generation)
 
@@ -302,8 +298,8 @@ class GcsStore(ObjectStore):
             self._bucket = client.bucket(self._bucket_name)
         return self._bucket
 
-    def _load_bucket(self) -> Any:
-        with self._translating("check_bucket", ""):
+    def _load_bucket(self, asked: Operation = ask.LOOK) -> Any:
+        with self._translating(asked, ""):
             bucket = self._connected()
             bucket.reload(retry=None, timeout=_TIMEOUT_S)
             return bucket
@@ -311,12 +307,12 @@ class GcsStore(ObjectStore):
     def _ask_the_time(self) -> None:
         """Any answer does, a refusal too, for every one carries the time."""
         with contextlib.suppress(PermissionMissing, StoreError):
-            self._load_bucket()
+            self._load_bucket(ask.ASK_TIME)
 
     def _translating(
-        self, method: str, name: str, version: str | None = None
+        self, asked: Operation, name: str, version: str | None = None
     ) -> contextlib.AbstractContextManager[None]:
-        return translating(self.url, method, name, version)
+        return translating(self.url, asked, name, version)
 
 
 class _BufferSink:

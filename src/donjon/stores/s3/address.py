@@ -21,9 +21,9 @@ _FORM = "Write s3://bucket/prefix, for a server other than AWS with ?endpoint=ht
 class S3Address:
     """The parts of an address. ``prefix`` is empty or ends with a slash.
 
-    What is not in the address comes from where the AWS tools find it: ``AWS_PROFILE``, ``AWS_REGION``,
-    ``AWS_ENDPOINT_URL_S3`` and the files in ``~/.aws``. An endpoint in the address is remembered with it,
-    in the configuration, in writer credentials and in the kit.
+    What is not in the address comes from where the AWS tools find it: ``AWS_PROFILE``,
+    ``AWS_DEFAULT_REGION``, ``AWS_ENDPOINT_URL_S3`` and the files in ``~/.aws``. An endpoint in the address is
+    remembered with it, in the configuration, in writer credentials and in the kit.
     """
 
     bucket: str

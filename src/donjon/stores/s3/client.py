@@ -6,10 +6,12 @@ import contextlib
 import threading
 from typing import Any
 
-from donjon.core.errors import DonjonError, PermissionMissing, UsageError
+from donjon.clouds import aws
+from donjon.core.errors import DonjonError, PermissionMissing
+from donjon.core.operations import Operation
 from donjon.stores.s3.address import S3Address
 from donjon.stores.s3.errors import Asked, translated
-from donjon.stores.s3.operations import ASK_TIME, Operation
+from donjon.stores.s3.operations import ASK_TIME
 from donjon.stores.server_clock import ServerClock
 
 _CONNECT_TIMEOUT_S = 20
@@ -60,10 +62,17 @@ class S3Client:
     ) -> DonjonError:
         """Our error for one of the SDK. What no rule of the SDK foresees comes out as it is."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
-        if not isinstance(error, (BotoCoreError, ClientError, OSError)):
+        if not isinstance(error, (BotoCoreError, ClientError, OSError, ResponseParserError)):
             raise error
         return translated(error, Asked(operation, name, self.address.url, version))
+
+    @property
+    def region(self) -> str:
+        """Where requests go, by the SDK's name for it."""
+        name: str = self._connected().meta.region_name
+        return name
 
     def close(self) -> None:
         """Give back the connections; the next request opens others."""
@@ -83,33 +92,29 @@ class S3Client:
     def _connected(self) -> Any:
         with self._mutex:
             if self._client is None:
-                self._client = _connect(self.address)
+                self._client = connect(self.address)
             return self._client
 
 
-def _connect(address: S3Address) -> Any:
-    """A client of the SDK. Raises ``UsageError`` if it is not installed."""
-    try:
-        import boto3  # here, for it takes longer to load than `donjon --version` may
-        from botocore.config import Config
-    except ImportError as error:
-        msg = "S3 needs a package that is not installed"
-        raise UsageError(msg, hint="Run: pip install 'donjon[aws]'") from error
-    session = boto3.session.Session()
+def connect(address: S3Address, *, profile: str | None = None) -> Any:
+    """A client of the SDK that tries everything once, with the credentials of a profile if one is named.
+
+    Raises ``UsageError`` if the SDK is not installed, or there is no such profile.
+    """
     # Servers that are no AWS seldom have a name for each bucket, and take any region.
     style = "path" if address.endpoint else "auto"
-    region = address.region or session.region_name or ("us-east-1" if address.endpoint else None)
-    config = Config(
+    return aws.client(
+        "s3",
+        "S3",
+        region=address.region,
+        endpoint=address.endpoint,
+        profile=profile,
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
-        retries={"total_max_attempts": 1, "mode": "standard"},
         max_pool_connections=_CONNECTIONS,
-        tcp_keepalive=True,
         # The checksum header is signed, so signing the body as well would only hash it twice.
         s3={"addressing_style": style, "payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         # Nearly all reads are ranges, which have no checksum, and Donjon checks whatever it reads.
         response_checksum_validation="when_required",
-        user_agent_appid="donjon",
     )
-    return session.client("s3", region_name=region, endpoint_url=address.endpoint, config=config)

@@ -11,19 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from donjon.clouds import aws
 from donjon.core.errors import (
     DonjonError,
     LocksUnsupported,
     ObjectHidden,
     PermissionMissing,
+    Refused,
     StoreError,
     StoreFull,
     StoreUnavailable,
     UsageError,
     VaultNotFound,
 )
+from donjon.core.operations import Operation
 from donjon.stores.base import already_exists, not_found
-from donjon.stores.s3.operations import EXTEND, PUT_LOCKED, Operation
+from donjon.stores.s3.operations import DELETE, EXTEND, PUT_LOCKED
 
 _NAMED_PERMISSION = re.compile(r"to perform: (s3:\w+)")
 _NO_LOCK = re.compile(r"object ?lock", re.IGNORECASE)
@@ -31,8 +34,7 @@ _NO_LOCK = re.compile(r"object ?lock", re.IGNORECASE)
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
 _EXISTS = {"PreconditionFailed", "412"}
 _AGAIN = {
-    "SlowDown", "ServiceUnavailable", "InternalError", "InternalServerError", "RequestTimeout", "Throttling",
-    "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "BandwidthLimitExceeded",
+    *aws.THROTTLED, "ServiceUnavailable", "InternalError", "InternalServerError", "RequestTimeout",
     # Somebody else is creating or deleting the same name:
     # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     "ConditionalRequestConflict", "OperationAborted", "409",
@@ -40,8 +42,6 @@ _AGAIN = {
     "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody",
 }  # fmt: skip
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem", "MethodNotAllowed"}
-_BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "401", "Unauthorized"}
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _ELSEWHERE = {
     "PermanentRedirect", "TemporaryRedirect", "301", "307", "IllegalLocationConstraintException",
     "AuthorizationHeaderMalformed",
@@ -76,21 +76,11 @@ def translated(error: Exception, asked: Asked) -> DonjonError:
     """Our error for one that botocore raised."""
     from botocore import exceptions as sdk
 
-    reason = f"{asked.what}: cannot {asked.operation.action} it: {_one_line(error)}"
+    reason = f"{asked.what}: cannot {asked.operation.action} it: {aws.one_line(error)}"
     if isinstance(error, sdk.ClientError):
         return _refusal(error.response, asked, reason)
-    if isinstance(error, _credential_errors(sdk)):
-        return PermissionMissing(
-            f"{asked.place}: no usable credentials: {_one_line(error)}",
-            hint="Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sso login` renews a "
-            "session.",
-        )
-    if isinstance(
-        error, (sdk.ProfileNotFound, sdk.ConfigParseError, sdk.NoRegionError, sdk.InvalidRegionError)
-    ):
-        return UsageError(
-            f"{asked.place}: {_one_line(error)}", hint="Look at AWS_PROFILE, AWS_REGION and ~/.aws/config."
-        )
+    if fault := aws.common_fault(error, asked.place):
+        return fault
     if isinstance(error, sdk.SSLError):
         return StoreError(reason, hint="Set AWS_CA_BUNDLE to the certificates of this server's authority.")
     return StoreUnavailable(
@@ -125,6 +115,15 @@ def hidden(name: str) -> ObjectHidden:
     )
 
 
+def told(answer: dict[str, Any], field: str, name: str) -> Any:
+    """What an answer says of an object. Raises ``StoreUnavailable`` if it leaves that out."""
+    try:
+        return answer[field]
+    except KeyError as error:
+        msg = f"{name}: the answer of the server lacks {field}"
+        raise StoreUnavailable(msg, hint="Look for a proxy or a server that leaves out headers.") from error
+
+
 def _missing(asked: Asked, _details: dict[str, Any], _reason: str) -> DonjonError:
     return not_found(asked.name, asked.version) if asked.name else _no_bucket(asked, _details, _reason)
 
@@ -132,7 +131,7 @@ def _missing(asked: Asked, _details: dict[str, Any], _reason: str) -> DonjonErro
 def _no_bucket(asked: Asked, _details: dict[str, Any], _reason: str) -> DonjonError:
     return VaultNotFound(
         f"{asked.place}: there is no such bucket",
-        hint="Correct the address or the endpoint, or make the bucket first.",
+        hint="Correct the address or the endpoint, or make the bucket: `donjon init --create` does.",
     )
 
 
@@ -147,6 +146,16 @@ def denied(asked: Asked, message: str = "") -> PermissionMissing:
     )
 
 
+def _denied(asked: Asked, details: dict[str, Any], _reason: str) -> DonjonError:
+    message = str(details.get("Message", ""))
+    if asked.operation is DELETE and _NO_LOCK.search(message):
+        return Refused(
+            f"{asked.what}: cannot delete it: a lock or a legal hold protects it",
+            hint="Its lock may end this very second; `aws s3api get-object-legal-hold` shows a hold.",
+        )
+    return denied(asked, message)
+
+
 def _skewed(asked: Asked, details: dict[str, Any], _reason: str) -> DonjonError:
     server_time = details.get("ServerTime", "another time")
     return StoreError(
@@ -159,14 +168,12 @@ def _elsewhere(asked: Asked, details: dict[str, Any], _reason: str) -> DonjonErr
     region = details.get("Region") or details.get("Endpoint") or "another region"
     return UsageError(
         f"{asked.place}: the bucket is in {region}",
-        hint="Put ?region=NAME behind the address, or set AWS_REGION.",
+        hint="Put ?region=NAME behind the address, or set AWS_DEFAULT_REGION.",
     )
 
 
-def _credentials(what: str, hint: str) -> Callable[[Asked, dict[str, Any], str], DonjonError]:
-    return lambda asked, _details, reason: PermissionMissing(
-        f"{asked.place}: {what}: {reason.rpartition(': ')[2]}", hint=hint
-    )
+def _last_part(reason: str) -> str:
+    return reason.rpartition(": ")[2]
 
 
 _Make = Callable[[Asked, dict[str, Any], str], DonjonError]
@@ -175,9 +182,15 @@ _BY_CODE: tuple[tuple[set[str], _Make], ...] = (
     (_MISSING, _missing),
     (_EXISTS, lambda asked, _details, _reason: already_exists(asked.name)),
     (_AGAIN, lambda _asked, _details, reason: StoreUnavailable(reason, hint="Try again in a while.")),
-    (_DENIED, lambda asked, details, _reason: denied(asked, str(details.get("Message", "")))),
-    (_EXPIRED, _credentials("the credentials have expired", "Renew them, then run the command again.")),
-    (_BAD_KEYS, _credentials("the credentials are not accepted", "Look at AWS_PROFILE and the access key.")),
+    (_DENIED, _denied),
+    (
+        aws.EXPIRED_CREDENTIALS,
+        lambda asked, _details, reason: aws.expired(asked.place, _last_part(reason)),
+    ),
+    (
+        aws.BAD_CREDENTIALS,
+        lambda asked, _details, reason: aws.not_accepted(asked.place, _last_part(reason)),
+    ),
     ({"RequestTimeTooSkewed"}, _skewed),
     (_ELSEWHERE, _elsewhere),
     (
@@ -192,19 +205,3 @@ _BY_CODE: tuple[tuple[set[str], _Make], ...] = (
         ),
     ),
 )
-
-
-def _credential_errors(sdk: Any) -> tuple[type[Exception], ...]:
-    return (
-        sdk.NoCredentialsError,
-        sdk.PartialCredentialsError,
-        sdk.CredentialRetrievalError,
-        sdk.TokenRetrievalError,
-        sdk.NoAuthTokenError,
-        sdk.SSOError,
-    )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.replace(" (reached max retries: 0)", "")

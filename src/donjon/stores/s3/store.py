@@ -12,13 +12,13 @@ Checksums are SHA-256, which every server knows; S3 refuses a body that has anot
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from donjon.core.clock import Clock, iso, system_clock
 from donjon.core.errors import (
+    CredentialsRejected,
     DonjonError,
     IntegrityFailure,
     LocksUnsupported,
@@ -28,6 +28,7 @@ from donjon.core.errors import (
 )
 from donjon.core.units import MIB
 from donjon.stores.base import (
+    BucketFault,
     Buffer,
     LockEnforcement,
     ObjectInfo,
@@ -40,8 +41,9 @@ from donjon.stores.base import (
 from donjon.stores.s3 import operations as ask
 from donjon.stores.s3.address import S3Address
 from donjon.stores.s3.body import Body
+from donjon.stores.s3.bucket import check_bucket, make_bucket
 from donjon.stores.s3.client import S3Client
-from donjon.stores.s3.errors import OutOfRange
+from donjon.stores.s3.errors import OutOfRange, told
 from donjon.stores.s3.listing import list_versions
 
 #: AWS itself refuses requests that are 15 minutes off; a host that is 5 minutes off has a problem.
@@ -59,6 +61,7 @@ class S3Store(ObjectStore):
     version are of the newest one, as S3 has it; ``FirstVersions`` makes the oldest count.
     """
 
+    makes_buckets = True
     lists_locks = False  #: ListObjectVersions does not tell them
 
     def __init__(
@@ -75,14 +78,20 @@ class S3Store(ObjectStore):
 
     @property
     def lock_enforcement(self) -> LockEnforcement:
-        """PROVIDER if the bucket has Object Lock, else NONE. Raises ``PermissionMissing``."""
+        """PROVIDER if the bucket has Object Lock, else NONE. Raises ``PermissionMissing``.
+
+        GOVERNANCE if that is the mode of the bucket's default retention. What Donjon puts and locks itself is
+        in COMPLIANCE mode all the same; what others put, and a put that asks for no lock, is not.
+        """
         if self._enforcement is None:
             try:
                 found = self.client.call(ask.GET_LOCKS).get("ObjectLockConfiguration", {})
             except (LocksUnsupported, ObjectNotFound):
                 found = {}
+            mode = found.get("Rule", {}).get("DefaultRetention", {}).get("Mode")
+            strong = LockEnforcement.GOVERNANCE if mode == "GOVERNANCE" else LockEnforcement.PROVIDER
             enabled = found.get("ObjectLockEnabled") == "Enabled"
-            self._enforcement = LockEnforcement.PROVIDER if enabled else LockEnforcement.NONE
+            self._enforcement = strong if enabled else LockEnforcement.NONE
         return self._enforcement
 
     def now(self) -> int:
@@ -153,20 +162,7 @@ class S3Store(ObjectStore):
 
         The lock is missing from the answer if the credential lacks s3:GetObjectRetention.
         """
-        validate_name(name)
-        operation = ask.HEAD if version is None else ask.HEAD_VERSION
-        try:
-            answer = self.client.call(operation, name, version=version)
-        except PermissionMissing as error:
-            raise self._missing_or_denied(name, error) from error
-        until = answer.get("ObjectLockRetainUntilDate")
-        return ObjectInfo(
-            name,
-            answer["ContentLength"],
-            _seconds(answer["LastModified"]),
-            None if until is None else _seconds(until),
-            _version(answer),
-        )
+        return self._head(name, version)[0]
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every version and delete marker, those of one name newest first; see the port.
@@ -175,24 +171,32 @@ class S3Store(ObjectStore):
         """
         return list_versions(self.client, validate_prefix(prefix))
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Move the end of a lock into the future; see the port.
 
-        Two requests, a HEAD and one to set the lock; a lock that ends then already costs the HEAD alone.
+        One request, unless it is refused; without a version a HEAD before that. A lock keeps its mode: what
+        the bucket's default locked in GOVERNANCE mode becomes COMPLIANCE only with the permission to lift it.
         """
-        info = self.head(name, version=version)
+        validate_name(name)
+        if version is not None and retain_until > self.now():
+            with contextlib.suppress(PermissionMissing):  # what stands against it is told by the lock itself
+                self._set_lock(name, version, "COMPLIANCE", retain_until)
+                return
+        info, mode = self._head(name, version)
         self._check_longer(info, retain_until)
         if info.retain_until == retain_until:
-            return info
+            return
         if retain_until <= self.now():
             raise _past(name, retain_until)
-        retention = {"Mode": "COMPLIANCE", "RetainUntilDate": _date(retain_until)}
         try:
-            self.client.call(ask.EXTEND, name, version=info.version, Retention=retention)
+            self._set_lock(name, info.version, mode or "COMPLIANCE", retain_until)
         except PermissionMissing:  # or somebody else was faster with a later end
             self._check_longer(self.head(name, version=info.version), retain_until)
             raise
-        return replace(info, retain_until=retain_until)
+
+    def _set_lock(self, name: str, version: str | None, mode: str, retain_until: int) -> None:
+        retention = {"Mode": mode, "RetainUntilDate": _date(retain_until)}
+        self.client.call(ask.EXTEND, name, version=version, Retention=retention)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete one version, or one delete marker by its version; see the port.
@@ -211,9 +215,47 @@ class S3Store(ObjectStore):
             raise still_locked(name, "delete", info.retain_until)
         self.client.call(ask.DELETE, name, version=info.version or _ONLY_VERSION)
 
+    def check_bucket(self, lock_s: int) -> Sequence[BucketFault]:
+        """See the port."""
+        return check_bucket(self.client, lock_s)
+
+    def make_bucket(self, lock_s: int) -> None:
+        """See the port. What is there already is kept and mended."""
+        make_bucket(self.client, lock_s)
+        self._enforcement = None
+
     def close(self) -> None:
         """Give back the connections; the next request opens others."""
         self.client.close()
+
+    def _head(self, name: str, version: str | None) -> tuple[ObjectInfo, str | None]:
+        """What S3 knows about an object, and the mode of its lock."""
+        validate_name(name)
+        operation = ask.HEAD if version is None else ask.HEAD_VERSION
+        try:
+            answer = self.client.call(operation, name, version=version)
+        except PermissionMissing as error:
+            raise self._missing_or_denied(name, error) from error
+        until = answer.get("ObjectLockRetainUntilDate")
+        retain_until = None if until is None else _seconds(until)
+        # A proxy may leave the length out of an answer to HEAD (RFC 9110, 8.6), but not out of a range.
+        size_bytes = answer["ContentLength"] if "ContentLength" in answer else self._size(name, version)
+        stored_at = _seconds(told(answer, "LastModified", name))
+        mode = answer.get("ObjectLockMode")
+        weak = retain_until is not None and mode != "COMPLIANCE"
+        version = _version(answer)
+        return ObjectInfo(name, size_bytes, stored_at, retain_until, version, is_weakly_locked=weak), mode
+
+    def _size(self, name: str, version: str | None) -> int:
+        """The size of an object, by the answer to a range of it (RFC 9110, 14.4)."""
+        operation = ask.GET if version is None else ask.GET_VERSION
+        try:
+            answer = self.client.call(operation, name, version=version, Range="bytes=0-0")
+        except OutOfRange:
+            return 0
+        answer["Body"].close()
+        size = str(told(answer, "ContentRange", name)).rpartition("/")[2]
+        return int(size) if size.isdecimal() else int(told({}, "ContentRange", name))
 
     def _is_marker(self, name: str, version: str) -> bool:
         return any(i.delete_marker for i in self.list(name) if (i.name, i.version) == (name, version))
@@ -244,6 +286,8 @@ class S3Store(ObjectStore):
         there, too (https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html), and a writer has no
         such permission. Taking the object for missing is safe: a put of the same name creates or fails.
         """
+        if isinstance(error, CredentialsRejected):
+            return error
         if self._may_list is None:
             try:
                 self.client.call(ask.MAY_LIST)
@@ -262,9 +306,8 @@ class S3Store(ObjectStore):
             return
         skew_s = self._clock() - self.now()
         if abs(skew_s) > _MOST_SKEW_S:
-            msg = (
-                f"{self.url}: the clock of this host is {abs(skew_s)} s {'ahead' if skew_s > 0 else 'behind'}"
-            )
+            way = "ahead of" if skew_s > 0 else "behind"
+            msg = f"{self.url}: the clock of this host is {way} the server's by {abs(skew_s)} s"
             raise Refused(msg, hint="Set it (timedatectl set-ntp true), then run the command again.")
         self._clock_checked = True
 

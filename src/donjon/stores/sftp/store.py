@@ -109,7 +109,7 @@ class SftpStore(ObjectStore):
 
         The first put of a store removes such files that are older than a day.
         """
-        path = self._path(name)
+        path = self.path_of(name)
         if retain_until is not None:
             raise locks_unsupported(name, self.url, _NO_LOCKS)
         view = memoryview(data)
@@ -143,7 +143,7 @@ class SftpStore(ObjectStore):
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the server knows about an object; see the port."""
-        path = self._path(name)
+        path = self.path_of(name)
         if version is not None:
             raise not_found(name, version)
         with self._channel("look at", name) as sftp:
@@ -160,14 +160,14 @@ class SftpStore(ObjectStore):
                 raise self._gone()
         yield from self._walk(prefix[: prefix.rfind("/") + 1], prefix)
 
-    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> ObjectInfo:
+    def extend(self, name: str, retain_until: int, *, version: str | None = None) -> None:
         """Always raises ``LocksUnsupported``, or ``ObjectNotFound``."""
         self.head(name, version=version)
         raise locks_unsupported(name, self.url, _NO_LOCKS)
 
     def delete_expired(self, name: str, *, version: str | None = None) -> None:
         """Delete an object; no lock can hold it. See the port."""
-        path = self._path(name)
+        path = self.path_of(name)
         if version is not None:
             raise not_found(name, version)
         with self._channel("delete", name) as sftp:
@@ -179,7 +179,12 @@ class SftpStore(ObjectStore):
         """Close the connection, also for stores that share it; the next call opens another."""
         self._connection.close()
 
-    def _path(self, name: str) -> str:
+    def channel(self) -> contextlib.AbstractContextManager[paramiko.SFTPClient]:
+        """A channel to the server for the calling thread alone; see ``SftpConnection.channel``."""
+        return self._connection.channel()
+
+    def path_of(self, name: str) -> str:
+        """Where an object is on the server. Raises ``ValueError`` for what is no name."""
         return f"{self._root}/{validate_name(name)}"
 
     @contextlib.contextmanager
@@ -262,7 +267,7 @@ class SftpStore(ObjectStore):
     @contextlib.contextmanager
     def _opened(self, name: str, version: str | None) -> Iterator[tuple[paramiko.SFTPFile, int]]:
         """A file open for reading, and its size."""
-        path = self._path(name)
+        path = self.path_of(name)
         if version is not None:
             raise not_found(name, version)
         with self._channel("read", name) as sftp, sftp.open(path, "r") as file:

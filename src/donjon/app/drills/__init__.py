@@ -1,0 +1,1 @@
+"""Drills: attacking a vault with credentials that somebody may steal, and losing its key service."""

@@ -1,0 +1,1 @@
+"""Servers of PostgreSQL: backing up, archiving the log, restoring, checking, drilling."""

@@ -1,0 +1,71 @@
+"""Volumes by their addresses: what is read, and where one can be restored to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from donjon.core.errors import UsageError
+from donjon.targets.image import ImageTarget
+from donjon.targets.volume import VolumeTarget
+
+if TYPE_CHECKING:
+    from donjon.sources.base import Source
+
+
+@contextmanager
+def volume_target(
+    device: Path | None, url: str | None, *, overwrite: bool, name: bytes
+) -> Iterator[VolumeTarget]:
+    """The target at the path of a device or image file, or at a URL; ``name`` is the path in the point.
+
+    Closes it at the end. Raises ``UsageError`` for a URL that means nothing.
+    """
+    if device is not None:
+        target: VolumeTarget = ImageTarget(str(device), overwrite=overwrite)
+    elif (url or "").startswith("ebs:"):
+        target = _ebs_target(url or "", os.fsdecode(name))
+    elif (url or "").startswith("azure-disk:"):
+        target = _azure_target(url or "", os.fsdecode(name))
+    else:
+        msg = f"{url}: no disk can be restored there"
+        raise UsageError(msg, hint="Write ebs://… or azure-disk://…, or use --to-device PATH.")
+    try:
+        yield target
+    finally:
+        target.close()
+
+
+def _ebs_target(url: str, name: str) -> VolumeTarget:
+    from donjon.clouds import aws, ebs
+    from donjon.targets.ebs import EbsAddress, EbsTarget
+
+    address = EbsAddress.parse(url)
+    direct = ebs.open_direct(region=address.region, profile=address.profile)
+    ec2 = aws.client("ec2", "EBS", region=address.region, profile=address.profile)
+    return EbsTarget(direct, ec2, address, name)
+
+
+def _azure_target(url: str, name: str) -> VolumeTarget:
+    from donjon.clouds.azure_disk import AzureDisks
+    from donjon.snapshots.azure_calls import connect
+    from donjon.targets.azure_disk import AzureDiskAddress, AzureDiskTarget
+
+    address = AzureDiskAddress.parse(url)
+    return AzureDiskTarget(AzureDisks(connect(address.subscription)), address, name)
+
+
+def ebs_source(snapshots: Sequence[str]) -> tuple[tuple[bytes, ...], Source]:
+    """What a point of snapshots of EBS says it is of, and the source. Region and credential are the SDK's."""
+    from donjon.clouds import aws, ebs
+    from donjon.sources.ebs import EbsSource, find_snapshots
+
+    direct = ebs.open_direct(region=None)
+    found = find_snapshots(aws.client("ec2", "EBS", region=None), snapshots)
+    if len({snapshot.volume_id for snapshot in found}) != len(found):
+        msg = "two of the snapshots are of one volume"
+        raise UsageError(msg, hint="Back them up one after the other.")
+    return tuple(b"/" + snapshot.volume_id.encode() for snapshot in found), EbsSource(found, direct)

@@ -1,0 +1,1 @@
+"""Snapshots of volumes, by the provider's own means."""

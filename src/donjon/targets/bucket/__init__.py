@@ -1,0 +1,1 @@
+"""A bucket as the target of a restore."""
