@@ -123,8 +123,12 @@ def _show_covered(problems: Sequence[Mapping[str, Any]], names: set[str]) -> Non
     for name in sorted(names):
         kinds = sorted(problem["kind"] for problem in problems if problem["object"] == name)
         say(f"  {', '.join(kinds):<20} {name[:60]}")
-    named = {(problem["kind"], problem["object"]) for problem in problems}
-    if named != {(kind, name) for kind in ("hidden", "suspicious") for name in names}:
-        msg = f"verify does not tell what was done to the bucket, but this: {sorted(named)}"
-        raise DemoFailed(msg)
+    told = {(problem["kind"], problem["object"]): problem["what"] for problem in problems}
+    expected = {(kind, name) for kind in ("hidden", "suspicious") for name in names}
+    if told.keys() != expected:
+        missing = [f"{name} is not told to be {kind}" for kind, name in sorted(expected - told.keys())]
+        more = [
+            f"{name} is {kind}: {what}" for (kind, name), what in told.items() if (kind, name) not in expected
+        ]
+        raise DemoFailed("\n".join(["verify does not tell what was done to the bucket:", *missing, *more]))
     say("Each of them was read all the same, and all data is sound.")

@@ -181,7 +181,8 @@ def test_an_interrupted_demo_leaves_nothing_behind(
     )
     try:
         assert demo.stdout is not None
-        assert any(line.startswith(moment) for line in demo.stdout)
+        if not any(line.startswith(moment) for line in demo.stdout):
+            pytest.fail(f"the demo ended before {moment!r}: {demo.communicate(timeout=TIMEOUT_S)[1]}")
         (os.killpg if everybody else os.kill)(demo.pid, number)
         _, errors = demo.communicate(timeout=TIMEOUT_S)
     finally:
