@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_locks_are_extended_and_versions_deleted_beneath_a_marker(place: Place) 
     with pytest.raises(ObjectNotFound):
         again.get("a/two")
     assert [(i.name, i.delete_marker) for i in place.raw.list("a/two")] == [("a/two", True)]
+
+
+def test_the_first_version_stays_the_first_when_its_lock_is_extended_later(place: Place) -> None:
+    """SeaweedFS gives it the time of the extension."""
+    info = place.store.put("a/one", TRUTH, retain_until=place.store.now() + 3600)
+    for _ in range(2):
+        place.replace("a/one")
+    time.sleep(1.1)
+    end = (info.retain_until or 0) + 60
+    place.again().extend("a/one", end)
+    assert place.again().get("a/one") == TRUTH
+    *_, second, first = place.raw.list("a/one")
+    assert (first.version, first.stored_at > second.stored_at) == (info.version, True)
 
 
 def test_a_delete_marker_can_be_removed_by_its_version(place: Place) -> None:

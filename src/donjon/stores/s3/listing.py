@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,16 +32,21 @@ def list_versions(client: S3Client, prefix: str) -> Iterator[ObjectInfo]:
             place.pop("VersionIdMarker", None)
 
 
-def _entries(page: dict[str, Any], prefix: str) -> list[ObjectInfo]:
-    """What is on one page. The SDK gives versions and markers apart, so their order is made anew."""
-    entries = [
-        _info(item, name, is_marker=kind == "DeleteMarkers")
+def _entries(page: dict[str, Any], prefix: str) -> Iterator[ObjectInfo]:
+    """What is on one page. The SDK gives versions and markers apart, so they are merged by their times.
+
+    The order among versions is left as the server tells it: SeaweedFS gives a version whose lock is extended
+    the time of that, so by time the oldest one would seem to be newer.
+    """
+    entries = (
+        [
+            _info(item, name, is_marker=kind == "DeleteMarkers")
+            for item in page.get(kind, ())
+            if _is_name(name := item["Key"][len(prefix) :])
+        ]
         for kind in ("DeleteMarkers", "Versions")
-        for item in page.get(kind, ())
-        if _is_name(name := item["Key"][len(prefix) :])
-    ]
-    # Stable: versions of one second stay as they were listed.
-    return sorted(entries, key=lambda info: (info.name, not info.is_latest, -info.stored_at))
+    )
+    return heapq.merge(*entries, key=lambda info: (info.name, not info.is_latest, -info.stored_at))
 
 
 def _info(item: dict[str, Any], name: str, *, is_marker: bool) -> ObjectInfo:
