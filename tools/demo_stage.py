@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -74,16 +75,21 @@ class Stage:
         """Run a command to its end; its exit code and, through a pipe, its output.
 
         An ending while it is being started would leave a command that works on in a folder that is removed.
+        It is in a group of its own, so that Ctrl-C reaches the demo alone: a Python that is just starting
+        would answer it with lines about itself.
         """
         process: subprocess.Popen[bytes] | None = None
         try:
             with delayed_endings():
                 command = [sys.executable, "-m", "donjon", *arguments]
-                process = subprocess.Popen(command, cwd=self.folder, env=self._environment(), stdout=stdout)
+                process = subprocess.Popen(
+                    command, cwd=self.folder, env=self._environment(), stdout=stdout, process_group=0
+                )
             output, _ = process.communicate()
         except BaseException:
             if process is not None:
-                process.kill()
+                with contextlib.suppress(ProcessLookupError):  # it has ended already
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             raise
         return process.returncode, output or b""

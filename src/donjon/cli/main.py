@@ -17,14 +17,19 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments == ["--version"]:  # before anything slow is imported
         sys.stdout.write(f"donjon {__version__}\n")
         sys.exit(0)
-    from donjon.cli.process import protect_memory
+    try:
+        from donjon.cli.process import protect_memory
 
-    protect_memory()
-    sys.exit(run(arguments))
+        protect_memory()
+        code = run(arguments)
+    except KeyboardInterrupt:  # also while modules are imported
+        sys.stderr.write("donjon: interrupted\n")
+        code = _INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; the exit code. Raises ``KeyboardInterrupt`` alone."""
     import io
 
     from donjon.cli.output import report_error
@@ -40,9 +45,6 @@ def run(arguments: list[str]) -> int:
             _trace(error)
         report_error(error)
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("donjon: interrupted\n")
-        return _INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python must not complain when it closes the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
