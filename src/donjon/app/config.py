@@ -8,12 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from donjon.core.errors import DonjonError, KeyNotAvailable, Refused, UsageError
 from donjon.keys.private import create_private, private_folder, replace_private
 from donjon.repository.keyring import Keyring
+
+if TYPE_CHECKING:
+    from donjon.plan.model import Credential  # which takes long to load, and few commands need it
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
@@ -38,14 +42,14 @@ class Pin(msgspec.Struct, frozen=True):
 class Settings:
     """What the user said, by options, by the environment, or by a plan.
 
-    ``aws_profile`` is used for buckets of S3, in place of what the SDK would find.
+    ``credential`` says whom to be in the cloud of the vault, in place of what the SDK would find.
     """
 
     home: Path
     vault: str | None = None
     kit: Path | None = None
     passphrase_file: Path | None = None
-    aws_profile: str | None = None
+    credential: Credential | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

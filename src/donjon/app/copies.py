@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from donjon.app.setup import check_bucket, check_folder, remove_empty
@@ -19,13 +20,16 @@ from donjon.repository.vault import Vault
 from donjon.stores.base import LockEnforcement, ObjectStore
 from donjon.stores.limit import Bucket, LimitedStore
 
+if TYPE_CHECKING:
+    from donjon.plan.model import Credential  # which takes long to load, and few commands need it
+
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
     """Where to copy a vault. ``lock_s`` is in seconds, None for the vault's own lock.
 
     ``endpoint`` is where an S3 server answers that is not AWS. ``create`` makes the bucket, or mends it. At
-    most ``upload_limit`` bytes a second go there. ``aws_profile`` is used for a bucket of S3.
+    most ``upload_limit`` bytes a second go there. ``credential`` says whom to be in its cloud.
     """
 
     url: str
@@ -35,7 +39,7 @@ class CopyRequest:
     create: bool = False
     allow_weak_locks: bool = False
     upload_limit: int | None = None
-    aws_profile: str | None = None
+    credential: Credential | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def _open_target(request: CopyRequest, url: str, lock_s: int, undo: ExitStack) -
             return MemoryStore(url=url)  # as empty as the folder would be
         missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
         undo.callback(remove_empty, folder, missing)
-    store = open_store(url, create=not request.dry_run, profile=request.aws_profile)
+    store = open_store(url, create=not request.dry_run, credential=request.credential)
     if request.create and not request.dry_run:
         store.make_bucket(lock_s)
     if not _has_vault(store):

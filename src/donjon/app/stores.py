@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from donjon.core.errors import UsageError
 from donjon.stores.base import ObjectStore
+
+if TYPE_CHECKING:
+    from donjon.plan.model import Credential  # which takes long to load, and few commands need it
 
 _ADDRESSES = (
     "file:///path, sftp://user@host/path, s3://bucket/prefix, azure://account/container/prefix or"
@@ -45,11 +49,11 @@ def with_endpoint(url: str, endpoint: str | None) -> str:
 
 
 def open_store(
-    url: str, *, create: bool = False, patience_s: float = PATIENCE_S, profile: str | None = None
+    url: str, *, create: bool = False, patience_s: float = PATIENCE_S, credential: Credential | None = None
 ) -> ObjectStore:
     """The store at an address, with retries for so long. Raises ``UsageError`` for what is no address.
 
-    ``profile`` is one of the AWS configuration, for ``s3://`` alone; without it the SDK's chain is asked.
+    ``credential`` says whom to be in a cloud; without it the chain of the provider's SDK is asked.
     """
     from donjon.stores.retry import RetryingStore
 
@@ -72,24 +76,25 @@ def open_store(
     if parts.scheme in BUCKETS:
         from donjon.stores.first_versions import FirstVersions
 
-        return RetryingStore(FirstVersions(_bucket(url, parts.scheme, profile)), budget_s=patience_s)
+        return RetryingStore(FirstVersions(_bucket(url, parts.scheme, credential)), budget_s=patience_s)
     msg = f"{url}: Donjon has no store for {parts.scheme}:// yet"
     raise UsageError(msg, hint=f"Use {_ADDRESSES}.")
 
 
-def _bucket(url: str, scheme: str, profile: str | None) -> ObjectStore:
+def _bucket(url: str, scheme: str, credential: Credential | None) -> ObjectStore:
     """The store in a bucket or container of a cloud."""
     if scheme == "azure":
         from donjon.stores.azure_blob import AzureBlobStore
 
-        return AzureBlobStore(url)
+        return AzureBlobStore(url, client_id=credential.azure_client if credential else None)
     if scheme == "gs":
         from donjon.stores.gcs import GcsStore
 
-        return GcsStore(url)
+        return GcsStore(url, account=credential.google_account if credential else None)
     from donjon.stores.s3 import S3Address, S3Store
     from donjon.stores.s3.client import S3Client, connect
 
+    profile = credential.aws_profile if credential else None
     if profile is None:
         return S3Store(url)
     address = S3Address.parse(url)

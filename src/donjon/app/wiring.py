@@ -40,6 +40,7 @@ from donjon.stores.first_versions import first_of_each
 
 if TYPE_CHECKING:
     from donjon.keys.recovery import RecoveryKit
+    from donjon.plan.model import Credential
 
 #: Asks a person for a passphrase; None where nobody can be asked.
 Ask = Callable[[str], str]
@@ -60,7 +61,7 @@ def open_vault_at(
     *,
     root_public: bytes | None = None,
     patience_s: float = PATIENCE_S,
-    profile: str | None = None,
+    credential: Credential | None = None,
 ) -> Vault:
     """The vault at an address, whose id is checked to belong to its root key.
 
@@ -70,7 +71,7 @@ def open_vault_at(
     if folder is not None and not folder.is_dir():
         msg = f"{url}: there is no such folder, so no vault either"
         raise VaultNotFound(msg, hint="Mount the disk, correct the address, or make one with `donjon init`.")
-    store = open_store(url, patience_s=patience_s, profile=profile)
+    store = open_store(url, patience_s=patience_s, credential=credential)
     vault = open_vault(store, root_public=root_public, connect=key_services())
     if vault.vault_id != vault_id_of(vault.object.root_public):
         msg = f"vault: the id {vault.vault_id.hex()} does not belong to its root key"
@@ -119,8 +120,12 @@ class Workspace:
             chosen = next((known for known in self.home.vaults() if known.url == url), url)
         url = chosen if isinstance(chosen, str) else chosen.url
         root_public = None if isinstance(chosen, str) else bytes.fromhex(chosen.root_public)
-        profile = self.settings.aws_profile
-        vault = open_vault_at(url, root_public=root_public, patience_s=self._patience_s, profile=profile)
+        vault = open_vault_at(
+            url,
+            root_public=root_public,
+            patience_s=self._patience_s,
+            credential=self.settings.credential,
+        )
         self.home.check_pin(vault.keyring)
         if known := isinstance(chosen, KnownVault):
             self.home.keep_pin(vault.keyring)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from donjon.plan import lint_places, lint_times
 from donjon.plan.lint_selectors import overlaps
-from donjon.plan.model import Plan, Rules, Site
+from donjon.plan.model import IDENTITY_FIELDS, Plan, Rules, cloud_of
 from donjon.plan.problems import Finding, Path, shown
 
 
@@ -66,24 +66,23 @@ def _named(path: Path, section: str, **fields: str | None) -> Iterator[tuple[Pat
 def _credentials(plan: Plan) -> Iterator[Finding]:
     """Credentials that are not of the provider where they are used."""
     for name, site in plan.sites.items():
-        yield from _fits(plan, ("sites", name, "credential"), site.credential, site)
+        yield from _fits(plan, ("sites", name, "credential"), site.credential, site.provider)
     for name, vault in plan.vaults.items():
         if vault.site in plan.sites:
             path = ("vaults", name, "credential")
-            yield from _fits(plan, path, vault.credential, plan.sites[vault.site])
+            is_address = "://" in vault.url  # else a name, of which this host alone knows the address
+            provider = cloud_of(vault.url) if is_address else plan.sites[vault.site].provider
+            yield from _fits(plan, path, vault.credential, provider or "on-premises")
 
 
-def _fits(plan: Plan, path: Path, name: str | None, site: Site) -> Iterator[Finding]:
-    fields = {"aws": "aws_profile", "azure": "azure_client", "gcp": "google_account"}
+def _fits(plan: Plan, path: Path, name: str | None, provider: str) -> Iterator[Finding]:
     credential = plan.credentials.get(name or "")
-    if credential is None or credential.is_standard:
+    if credential is None or credential.fits(provider):
         return
-    wanted = fields.get(site.provider)
-    services = {"azure": ("azure", "azure-storage"), "gcp": ("google",)}.get(site.provider, ())
-    if (wanted is None or getattr(credential, wanted) is None) and credential.service not in services:
-        message = f"the credential {name!r} has nothing for {site.provider}"
-        hint = f"Give it `{wanted}`." if wanted else "A site on premises takes none."
-        yield Finding("wrong-credential", path, message, hint, needs=("credentials", name or ""))
+    message = f"the credential {name!r} has nothing for {provider}"
+    wanted = IDENTITY_FIELDS.get(provider)
+    hint = f"Give it `{wanted}`." if wanted else "What is on premises takes none, but for S3."
+    yield Finding("wrong-credential", path, message, hint, needs=("credentials", name or ""))
 
 
 def _unused(plan: Plan) -> Iterator[Finding]:

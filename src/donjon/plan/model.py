@@ -41,6 +41,17 @@ _FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "openbao": frozenset({"file", "endpoint"}),
     "writer": frozenset({"vault"}),
 }
+#: The field that says whom to be at a provider.
+IDENTITY_FIELDS: Final[Mapping[str, str]] = {
+    "aws": "aws_profile",
+    "azure": "azure_client",
+    "gcp": "google_account",
+}
+#: Services whose stored credentials the SDK of a provider finds by itself.
+_FOUND: Final[Mapping[str, frozenset[str]]] = {
+    "azure": frozenset({"azure", "azure-storage"}),
+    "gcp": frozenset({"google"}),
+}
 #: Without which it cannot be told which one is meant.
 _NEEDED: Final[Mapping[str, str]] = {"aws": "aws_profile", "azure": "file", "writer": "vault"}
 
@@ -92,6 +103,12 @@ class Credential(PlanPart):
         """Whether it names nothing, so that the SDK's standard chain is used."""
         return not (self.stored or self.azure_client or self.google_account)
 
+    def fits(self, provider: str) -> bool:
+        """Whether it says whom to be at a provider (`aws`, `azure`, `gcp`), or leaves that to its SDK."""
+        field = IDENTITY_FIELDS.get(provider)
+        is_named = field is not None and getattr(self, field) is not None
+        return is_named or self.is_standard or self.service in _FOUND.get(provider, ())
+
     @property
     def is_policy(self) -> bool:
         """Whether the plan says itself that it is to be checked, or how: it is not named only to be used."""
@@ -131,6 +148,11 @@ class Site(PlanPart):
     snapshot_key: str | None = None
     """What encrypts the copies of snapshots that are made there: the ARN of a KMS key, or the id of a disk
     encryption set of Azure. Without it they are encrypted as the snapshots are."""
+
+
+def cloud_of(url: str) -> str | None:
+    """Whose credentials an address takes: `aws` for any server of S3, `azure`, `gcp`; None for others."""
+    return {"s3": "aws", "azure": "azure", "gs": "gcp"}.get(url.partition("://")[0])
 
 
 class Vault(PlanPart):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from donjon.clouds.google import credentials
 from donjon.core.errors import (
     CredentialsRejected,
     DonjonError,
@@ -169,21 +170,14 @@ def connect(*, impersonate: str | None = None) -> Clients:
     Raises ``UsageError`` if the SDK is not installed, and ``CredentialsRejected`` without a credential.
     """
     try:
-        import google.auth  # here, for they take long to load
-        from google.auth import impersonated_credentials
-        from google.cloud import compute_v1
+        from google.cloud import compute_v1  # here, for it takes long to load
     except ImportError as error:
         msg = "disks of Compute Engine need packages that are not installed"
         raise UsageError(msg, hint="Run: pip install 'donjon[gcp]'") from error
-    scopes = ["https://www.googleapis.com/auth/cloud-platform"]
     try:
-        credential, _ = google.auth.default(scopes=scopes)
+        credential, _ = credentials(impersonate)
     except Exception as error:
         raise translated(error, SNAPSHOTS, "Compute Engine") from error
-    if impersonate:
-        credential = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]  # Google's own
-            source_credentials=credential, target_principal=impersonate, target_scopes=scopes
-        )
     return Clients(
         compute_v1.SnapshotsClient(credentials=credential),
         compute_v1.DisksClient(credentials=credential),

@@ -11,7 +11,7 @@ from donjon.app.wiring import Tell, Workspace
 from donjon.catalog import schema
 from donjon.catalog.database import PATIENCE_S, Catalog, open_database
 from donjon.core.errors import IntegrityFailure, UsageError
-from donjon.plan.model import Plan
+from donjon.plan.model import IDENTITY_FIELDS, Credential, Plan, cloud_of
 from donjon.repository.vault import Vault
 
 #: Where the catalog is, if not in the home of this host.
@@ -48,24 +48,25 @@ class Places:
 
     def space(self, name: str) -> Workspace:
         """The workspace for a vault of the plan. Nobody is asked for anything."""
-        chosen = replace(self.settings, vault=self.url(name), aws_profile=self.aws_profile(name))
+        chosen = replace(self.settings, vault=self.url(name), credential=self.credential(name))
         return Workspace(chosen, tell=self.tell)
 
-    def aws_profile(self, name: str) -> str | None:
-        """The AWS profile for a vault of the plan, if it is in S3.
+    def credential(self, name: str) -> Credential | None:
+        """Whom to be in the cloud of a vault of the plan; None where its SDK finds that by itself.
 
-        Raises ``UsageError`` if the plan names a credential for it that is of another kind.
+        Raises ``UsageError`` if the plan names a credential for the vault that says nothing for its address.
         """
         vault = self.plan.vaults[name]
-        credential = vault.credential or self.plan.sites[vault.site].credential
-        if credential is None:
+        chosen = vault.credential or self.plan.sites[vault.site].credential
+        if chosen is None:
             return None
-        profile = self.plan.credentials[credential].aws_profile
-        in_s3 = self.url(name).startswith("s3://")
-        if vault.credential is not None and not (in_s3 and profile):
-            msg = f"the vault {name!r}: its credential {credential!r} is no AWS profile for a bucket of S3"
-            raise UsageError(msg, hint="Leave it out, and set what the provider's SDK reads by itself.")
-        return profile if in_s3 else None
+        credential, cloud = self.plan.credentials[chosen], cloud_of(self.url(name))
+        if vault.credential is not None and not (cloud and credential.fits(cloud)):
+            msg = f"the vault {name!r}: its credential {chosen!r} says nothing for {self.url(name)}"
+            field = IDENTITY_FIELDS.get(cloud or "")
+            hint = f"Give it `{field}`, or leave it out." if field else "Leave it out."
+            raise UsageError(msg, hint=hint)
+        return credential
 
     def url(self, name: str) -> str:
         """The address of a vault of the plan. Raises ``UsageError`` if it is unknown here by that name."""

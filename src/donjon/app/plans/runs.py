@@ -232,7 +232,7 @@ class _WorkloadRun:
         request = CopyRequest(
             self._places.url(name),
             upload_limit=limits.upload if limits else None,
-            aws_profile=self._places.aws_profile(name),
+            credential=self._places.credential(name),
         )
         space = self._places.space(home)
         with running.show(f"Copying to {name}") as progress:

@@ -1,8 +1,4 @@
-"""Objects in a container of Azure Blob Storage.
-
-Credentials are those of ``azure.identity.DefaultAzureCredential``, or those in
-``AZURE_STORAGE_CONNECTION_STRING``.
-"""
+"""Objects in a container of Azure Blob Storage."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from donjon.clouds.azure_blobs import blob_service
 from donjon.clouds.objects.address import BucketAddress
 from donjon.clouds.objects.answers import error_for, in_pages, newest_first
 from donjon.clouds.objects.base import (
@@ -35,14 +32,12 @@ from donjon.core.errors import (
     ObjectNotFound,
     StoreError,
     StoreUnavailable,
-    UsageError,
 )
 from donjon.core.pace import Pace
 from donjon.core.units import MIB
 
 T = TypeVar("T")
 
-_TIMEOUT_S: Final = 60
 _SINGLE_BYTES: Final = 256 * MIB
 _PART_BYTES: Final = 8 * MIB
 #: https://learn.microsoft.com/rest/api/storageservices/put-block
@@ -82,8 +77,9 @@ class AzureObjects:
         """``client_id`` is that of a managed identity. Raises ``UsageError`` for what cannot be used."""
         self.url, self.prefix = address.url, address.prefix
         self._pace = pace or Pace()
-        told = connection_string or os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
-        self._service = _connect(address.account, told, client_id)
+        self._service: Any = blob_service(
+            address.account, connection_string, client_id=client_id, max_single_put_size=_SINGLE_BYTES
+        )
         self._container = self._service.get_container_client(address.bucket)
 
     def pages(self, *, versions: bool = False) -> Iterator[list[Listed]]:
@@ -300,36 +296,6 @@ class _Blocks:
 
     def _name(self, number: int) -> str:
         return base64.b64encode(f"{self._mark}{number:08d}".encode()).decode()
-
-
-def _connect(account: str, connection_string: str | None, client_id: str | None) -> Any:
-    try:
-        from azure.storage.blob import BlobServiceClient
-    except ImportError as error:
-        msg = "Azure Blob Storage needs packages that are not installed"
-        raise UsageError(msg, hint="Run: pip install 'donjon[azure]'") from error
-    options: dict[str, Any] = {
-        "retry_total": 0,  # Pace does it
-        "connection_timeout": _TIMEOUT_S,
-        "read_timeout": _TIMEOUT_S,
-        "max_single_put_size": _SINGLE_BYTES,
-        "max_single_get_size": _SINGLE_BYTES,
-        "max_chunk_get_size": _SINGLE_BYTES,
-    }
-    if connection_string is None:
-        from azure.identity import DefaultAzureCredential
-
-        credential = DefaultAzureCredential(managed_identity_client_id=client_id)
-        return BlobServiceClient(f"https://{account}.blob.core.windows.net", credential=credential, **options)
-    try:
-        service = BlobServiceClient.from_connection_string(connection_string, **options)
-    except ValueError as error:
-        msg = f"AZURE_STORAGE_CONNECTION_STRING cannot be used: {error}"
-        raise UsageError(msg, hint="Copy it anew from the account, or unset it to use `az login`.") from error
-    if service.account_name != account:
-        msg = f"AZURE_STORAGE_CONNECTION_STRING is of the account {service.account_name}, not {account}"
-        raise UsageError(msg, hint="Correct the address, or unset the variable.")
-    return service
 
 
 def _if_match(etag: str) -> dict[str, Any]:

@@ -1,14 +1,11 @@
-"""Objects in a bucket of Google Cloud Storage.
-
-Credentials are Google's Application Default Credentials. ``STORAGE_EMULATOR_HOST`` is obeyed, as by all of
-Google's clients.
-"""
+"""Objects in a bucket of Google Cloud Storage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
+from donjon.clouds.google import storage_client
 from donjon.clouds.objects.address import BucketAddress
 from donjon.clouds.objects.answers import error_for, in_pages, newest_first
 from donjon.clouds.objects.base import (
@@ -27,7 +24,6 @@ from donjon.core.errors import (
     DonjonError,
     ObjectNotFound,
     StoreUnavailable,
-    UsageError,
 )
 from donjon.core.pace import Pace
 from donjon.core.units import MIB
@@ -45,7 +41,6 @@ _RULES: Final = Rules(
     expires=False,
     storage_classes={name: name for name in ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE")},
 )
-_SCOPE: Final = "https://www.googleapis.com/auth/devstorage.read_write"
 _LIST: Final = "storage.objects.list"
 _GET: Final = "storage.objects.get"
 _CREATE: Final = "storage.objects.create"
@@ -71,7 +66,7 @@ class GcsObjects:
         self.url, self.prefix = address.url, address.prefix
         self._pace = pace or Pace()
         self._name = address.bucket
-        self._client = client or self._ask(lambda: _connect(account), "", _LIST)
+        self._client = client or self._ask(lambda: storage_client(account), "", _LIST)
         self._bucket = self._client.bucket(address.bucket)
 
     def pages(self, *, versions: bool = False) -> Iterator[list[Listed]]:
@@ -257,24 +252,6 @@ class _Resumable:
             self._ask(self._writer.terminate)
         except DonjonError:
             return  # Google drops unfinished uploads after a week
-
-
-def _connect(account: str | None) -> Any:
-    try:
-        from google.cloud import storage
-    except ImportError as error:
-        msg = "Google Cloud Storage needs packages that are not installed"
-        raise UsageError(msg, hint="Run: pip install 'donjon[gcp]'") from error
-    if account is None:
-        return storage.Client()
-    import google.auth
-    from google.auth import impersonated_credentials
-
-    own, project = google.auth.default()
-    credentials = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]  # Google's own
-        source_credentials=own, target_principal=account, target_scopes=[_SCOPE]
-    )
-    return storage.Client(project=project, credentials=credentials)
 
 
 def _condition(*, replace: bool) -> dict[str, int]:

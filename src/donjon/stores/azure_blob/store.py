@@ -9,8 +9,7 @@ Such a container keeps versions: a delete without a version, or an overwrite, ma
 previous one, which stays under its lock. A name without a current version is therefore read from its oldest
 version, which is the one that a writer created.
 
-Credentials are those of ``azure.identity.DefaultAzureCredential``, or those in
-``AZURE_STORAGE_CONNECTION_STRING``. An account key is above all roles: switch it off where a vault is kept
+An account key is above all roles: switch it off where a vault is kept
 (``allowSharedKeyAccess``).
 """
 
@@ -19,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from donjon.clouds.azure_blobs import blob_service, need_sdk
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
 from donjon.core.units import MIB
@@ -55,32 +54,31 @@ T = TypeVar("T")
 #: One Put Blob takes up to 5000 MiB (https://learn.microsoft.com/rest/api/storageservices/put-blob); one
 #: request for a whole pack needs ``add`` alone, while blocks need ``write``, which may overwrite.
 _SINGLE_PUT_BYTES = 1024 * MIB
-#: Largest answer that is asked for at once.
-_SINGLE_GET_BYTES = 256 * MIB
-#: Longest silence of the provider.
-_TIMEOUT_S = 60
 _NO_POLICIES = "its container has no version-level immutability"
 
 
 class AzureBlobStore(ObjectStore):
     """The objects below a prefix of a container: ``azure://account/container/prefix``."""
 
-    def __init__(self, url: str, connection_string: str | None = None) -> None:
+    def __init__(
+        self, url: str, connection_string: str | None = None, *, client_id: str | None = None
+    ) -> None:
         """Nothing is connected yet. Raises ``UsageError`` if ``url`` is not ``azure://account/container``.
 
-        Without a ``connection_string`` the environment tells how to connect.
+        Without a ``connection_string`` the environment tells how to connect; ``client_id`` is that of a
+        managed identity.
         """
         parts = urlsplit(url)
         container, _, prefix = parts.path.strip("/").partition("/")
         if parts.scheme != "azure" or not parts.netloc or not container or parts.query or parts.fragment:
             msg = f"{url}: is no address of a container of Azure Blob Storage"
             raise UsageError(msg, hint="Write azure://account/container/prefix.")
-        _need_sdk()
+        need_sdk()
         self.url = url.rstrip("/")
         self._account = parts.netloc
         self._container_name = container
         self._prefix = f"{prefix}/" if prefix else ""
-        self._connection_string = connection_string
+        self._connection_string, self._client_id = connection_string, client_id
         self._service: BlobServiceClient | None = None
         self._enforcement: LockEnforcement | None = None
         self._clock = ServerClock(self._ask_the_time)
@@ -330,34 +328,13 @@ class AzureBlobStore(ObjectStore):
         return self._service.get_container_client(self._container_name)
 
     def _connect(self) -> BlobServiceClient:
-        from azure.storage.blob import BlobServiceClient
-
-        options: dict[str, Any] = {
-            "retry_total": 0,  # RetryingStore does it, with one budget for all stores
-            "connection_timeout": _TIMEOUT_S,
-            "read_timeout": _TIMEOUT_S,
-            "max_single_put_size": _SINGLE_PUT_BYTES,
-            "max_single_get_size": _SINGLE_GET_BYTES,
-            "max_chunk_get_size": _SINGLE_GET_BYTES,
-            "raw_response_hook": self._hear,
-        }
-        told = self._connection_string or os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
-        if told is None:
-            from azure.identity import DefaultAzureCredential
-
-            address = f"https://{self._account}.blob.core.windows.net"
-            return BlobServiceClient(address, credential=DefaultAzureCredential(), **options)
-        try:
-            service = BlobServiceClient.from_connection_string(told, **options)
-        except ValueError as error:
-            msg = f"AZURE_STORAGE_CONNECTION_STRING cannot be used: {error}"
-            raise UsageError(
-                msg, hint="Copy it anew from the account, or unset it to use `az login`."
-            ) from error
-        if service.account_name != self._account:
-            msg = f"{self.url}: AZURE_STORAGE_CONNECTION_STRING is of the account {service.account_name}"
-            raise UsageError(msg, hint="Correct the address, or unset the variable.")
-        return service
+        return blob_service(
+            self._account,
+            self._connection_string,
+            client_id=self._client_id,
+            max_single_put_size=_SINGLE_PUT_BYTES,
+            raw_response_hook=self._hear,
+        )
 
     def _hear(self, answer: Any) -> None:
         self._clock.saw(answer.http_response.headers.get("Date"))
@@ -395,12 +372,3 @@ def _beyond_the_end_is_nothing() -> Iterator[None]:
     except HttpResponseError as error:
         if error.status_code != 416:
             raise
-
-
-def _need_sdk() -> None:
-    """Raises ``UsageError`` without the packages of the extra."""
-    try:
-        import azure.storage.blob  # noqa: F401  (only to see whether it is there)
-    except ImportError as error:
-        msg = "Azure Blob Storage needs packages that are not installed"
-        raise UsageError(msg, hint="Run: pip install 'donjon[azure]'") from error

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from donjon.clouds.google import need_storage_sdk, storage_client
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
 from donjon.stores.base import (
@@ -60,20 +61,21 @@ class GcsStore(ObjectStore):
 
     makes_buckets = True
 
-    def __init__(self, url: str, client: Any = None) -> None:
+    def __init__(self, url: str, client: Any = None, *, account: str | None = None) -> None:
         """Nothing is connected yet. Raises ``UsageError`` if ``url`` is not ``gs://bucket[/prefix]``.
 
-        ``client`` is a ``google.cloud.storage.Client``, made from the environment if None.
+        ``client`` is a ``google.cloud.storage.Client``, made from the environment if None; ``account`` is a
+        service account that it impersonates.
         """
         parts = urlsplit(url)
         if parts.scheme != "gs" or not parts.netloc or parts.query or parts.fragment:
             msg = f"{url}: is no address of a bucket of Google Cloud Storage"
             raise UsageError(msg, hint="Write gs://bucket/prefix.")
-        _need_sdk()
+        need_storage_sdk()
         self.url = url.rstrip("/")
         self._bucket_name = parts.netloc
         self._prefix = f"{path}/" if (path := parts.path.strip("/")) else ""
-        self._given = client
+        self._given, self._account = client, account
         self._bucket: Any = None
         self._enforcement: LockEnforcement | None = None
         self._clock = ServerClock(self._ask_the_time)
@@ -289,9 +291,7 @@ class GcsStore(ObjectStore):
     def _connected(self) -> Any:
         """The bucket of a client whose answers tell the time."""
         if self._bucket is None:
-            from google.cloud import storage
-
-            client = self._given or storage.Client()
+            client = self._given or storage_client(self._account)
             # No public way leads to the headers of answers; the session is a documented argument of Client.
             session: requests.Session = client._http  # noqa: SLF001
             session.hooks["response"].append(lambda answer, **_: self._clock.saw(answer.headers.get("Date")))
@@ -345,12 +345,3 @@ def _lock_end(blob: Any) -> int | None:
     # Of a lock on the object and one on the bucket the later end holds, and this field says which.
     end = blob.retention_expiration_time or blob.retention.retain_until_time
     return None if end is None else int(end.timestamp())
-
-
-def _need_sdk() -> None:
-    """Raises ``UsageError`` without the packages of the extra."""
-    try:
-        import google.cloud.storage  # noqa: F401  (only to see whether it is there)
-    except ImportError as error:
-        msg = "Google Cloud Storage needs packages that are not installed"
-        raise UsageError(msg, hint="Run: pip install 'donjon[gcp]'") from error
