@@ -22,6 +22,25 @@ from donjon.testing.seaweedfs import SeaweedFs
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="module")
+def azurite_port() -> Iterator[int]:
+    with azurite() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def google_client() -> Iterator[Any]:
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    with fake_gcs_server() as port:
+        yield storage.Client(
+            project="test",
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # Google's own
+            client_options={"api_endpoint": f"http://127.0.0.1:{port}"},
+        )
+
+
 class TestS3(ObjectsTests):
     impossible = frozenset({"a", "folder/", "a//b", "a/../b", "./x", "../x", "..", "k" * 900, "back\\slash"})
 
@@ -57,15 +76,10 @@ class TestAzure(ObjectsTests):
             with pytest.raises(StoreError, match="no blobs"):
                 objects.start(f"in here/{key}", 1, Metadata(), replace=True)
 
-    @pytest.fixture(scope="class")
-    def port(self) -> Iterator[int]:
-        with azurite() as port:
-            yield port
-
     @pytest.fixture
-    def objects(self, port: int) -> Iterator[Objects]:
+    def objects(self, azurite_port: int) -> Iterator[Objects]:
         told = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
-        told += f"BlobEndpoint=http://127.0.0.1:{port}/{ACCOUNT};"
+        told += f"BlobEndpoint=http://127.0.0.1:{azurite_port}/{ACCOUNT};"
         name = f"objects{next(_numbers)}"
         made = AzureObjects(
             BucketAddress.parse(f"azure://{ACCOUNT}/{name}/in%20here"), connection_string=told
@@ -79,20 +93,8 @@ class TestGoogle(ObjectsTests):
     tags = False
     checks_parts = False  # fake-gcs-server looks at the condition of an upload when it starts
 
-    @pytest.fixture(scope="class")
-    def client(self) -> Iterator[Any]:
-        from google.auth.credentials import AnonymousCredentials
-        from google.cloud import storage
-
-        with fake_gcs_server() as port:
-            yield storage.Client(
-                project="test",
-                credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # Google's own
-                client_options={"api_endpoint": f"http://127.0.0.1:{port}"},
-            )
-
     @pytest.fixture
-    def objects(self, client: Any) -> Objects:
+    def objects(self, google_client: Any) -> Objects:
         name = f"objects{next(_numbers)}"
-        client.create_bucket(name)
-        return GcsObjects(BucketAddress.parse(f"gs://{name}/in%20here"), client=client)
+        google_client.create_bucket(name)
+        return GcsObjects(BucketAddress.parse(f"gs://{name}/in%20here"), client=google_client)
