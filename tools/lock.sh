@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Write requirements.lock: every package that using, testing and linting Donjon needs, with hashes, for
-# all Pythons and platforms that it supports; and tools/side/*.lock, for tools with environments of their own. Names of registries stay out of it, so that it works with
-# whatever index the machine is set up for.
+# all Pythons and platforms that it supports; and tools/side/*.lock, for tools with environments of their own.
+# Names of registries stay out of them, so that they work with whatever index the machine is set up for.
 # Usage: tools/lock.sh PYTHON [--upgrade]
 set -euo pipefail
 

@@ -125,9 +125,9 @@ Rate = Annotated[
 #: Five fields, as crontab(5) has them.
 CronText = Annotated[str, AfterValidator(_cron)]
 #: On this host, as the system knows it: no ``~``, no variables.
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute), Field(json_schema_extra={"pattern": "^/"})]
 #: The address of a server that speaks HTTP.
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(_web_address), Field(json_schema_extra={"pattern": "^https?://"})]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
