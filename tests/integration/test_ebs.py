@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from donjon.clouds import aws
-from donjon.clouds.ebs import BLOCK_BYTES, EbsDirect, Patience, connect, open_direct
+from donjon.clouds.ebs import BLOCK_BYTES, EbsDirect, Pacing, connect, open_direct
 from donjon.clouds.signed_gets import SignedGets
 from donjon.codec.chunk import Sizes
 from donjon.core.errors import DonjonError, PermissionMissing, Refused, SourceFailed, TargetFailed, UsageError
@@ -42,10 +42,10 @@ class Cloud:
         self.endpoint = endpoint
         self.pauses: list[float] = []
         self.now = 0.0
-        self.patience = Patience(
+        self.pacing = Pacing(
             attempts=5, requests_per_s=1e9, sleep=self._sleep, random=lambda: 1.0, monotonic=lambda: self.now
         )
-        self.direct = open_direct(region="us-east-1", endpoint=endpoint, patience=self.patience)
+        self.direct = open_direct(region="us-east-1", endpoint=endpoint, pacing=self.pacing)
 
     def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -56,7 +56,7 @@ class Cloud:
 
     def target(self, address: str = "ebs://") -> EbsTarget:
         ec2 = USER.client("ec2", self.endpoint)
-        return EbsTarget(self.direct, ec2, EbsAddress.parse(address), "dev/sda", self.patience)
+        return EbsTarget(self.direct, ec2, EbsAddress.parse(address), "dev/sda", self.pacing)
 
     def made(self) -> dict[int, bytes]:
         """The blocks of the one snapshot that a restore made."""
@@ -275,8 +275,8 @@ def test_throttling_and_bad_networks_are_waited_for(cloud: Cloud, place: Place, 
 
     cloud.front.trouble = trouble
     # A block may meet more than one of these.
-    object.__setattr__(cloud.patience, "attempts", 50)
-    object.__setattr__(cloud.patience, "budget_s", 1e9)
+    object.__setattr__(cloud.pacing, "attempts", 50)
+    object.__setattr__(cloud.pacing, "budget_s", 1e9)
     back_up(place, cloud.source())
     cloud.front.trouble = None
     assert cloud.pauses
@@ -353,7 +353,7 @@ def test_behind_a_proxy_that_is_away_the_sdk_has_the_last_word(
         monkeypatch.delenv(name, raising=False)
     gets = SignedGets(cloud.endpoint, "ebs", "us-east-1", aws.credentials("EBS"))
     monkeypatch.delenv("http_proxy")
-    cloud.direct = EbsDirect(client, cloud.patience, gets)
+    cloud.direct = EbsDirect(client, cloud.pacing, gets)
     content = blocks(0, 1, 7)
     cloud.front.add("snap-1", content, 1, "vol-1")
     back_up(place, cloud.source())

@@ -51,7 +51,7 @@ Page = dict[int, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Pacing:
     """How long to try, and what that goes by. ``requests_per_s`` is for reading or writing blocks."""
 
     attempts: int = 8
@@ -86,13 +86,13 @@ def open_direct(
     region: str | None,
     profile: str | None = None,
     endpoint: str | None = None,
-    patience: Patience | None = None,
+    pacing: Pacing | None = None,
 ) -> EbsDirect:
     """The APIs of a region, with a client of its own. Raises what ``connect`` does."""
     client = connect(region=region, profile=profile, endpoint=endpoint)
     credentials = aws.credentials("EBS", profile=profile)
     gets = credentials and SignedGets(client.meta.endpoint_url, "ebs", client.meta.region_name, credentials)
-    return EbsDirect(client, patience, gets)
+    return EbsDirect(client, pacing, gets)
 
 
 class EbsDirect:
@@ -101,11 +101,11 @@ class EbsDirect:
     Raises ``SourceFailed`` for what concerns reading, ``TargetFailed`` for writing, ``PermissionMissing``.
     """
 
-    def __init__(self, client: Any, patience: Patience | None = None, gets: SignedGets | None = None) -> None:
+    def __init__(self, client: Any, pacing: Pacing | None = None, gets: SignedGets | None = None) -> None:
         """``gets`` fetches blocks with less ado than ``client``, which has the last word all the same."""
         self._client = client
         self._gets = gets
-        given = patience or Patience()
+        given = pacing or Pacing()
         self._blocks = given.pace(given.requests_per_s)
         self._lists = given.pace(min(_LISTS_PER_S, given.requests_per_s))
 

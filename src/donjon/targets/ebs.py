@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from donjon.clouds.ebs import BLOCK_BYTES, PARALLEL, EbsDirect, Patience
+from donjon.clouds.ebs import BLOCK_BYTES, PARALLEL, EbsDirect, Pacing
 from donjon.clouds.ebs_blocks import SnapshotReader
 from donjon.clouds.ebs_faults import COMPLETE, DELETE, FIND, failed, translated
 from donjon.core.errors import DonjonError, Refused, TargetFailed, UsageError
@@ -74,13 +74,13 @@ class EbsTarget:
     parallel = PARALLEL
 
     def __init__(
-        self, direct: EbsDirect, ec2: Any, address: EbsAddress, name: str, patience: Patience | None = None
+        self, direct: EbsDirect, ec2: Any, address: EbsAddress, name: str, pacing: Pacing | None = None
     ) -> None:
         self._direct = direct
         self._ec2 = ec2
         self._address = address
         self._name = name
-        self._patience = patience or Patience()
+        self._pacing = pacing or Pacing()
         self._snapshot = ""
         self._reader: SnapshotReader | None = None
         self._digests: dict[int, bytes] = {}
@@ -140,7 +140,7 @@ class EbsTarget:
                 return
             if state == "error":
                 raise failed(COMPLETE, self._snapshot, "EBS gave it up", hint="Restore it again.")
-            self._patience.sleep(_POLL_S)
+            self._pacing.sleep(_POLL_S)
         msg = f"{self._snapshot}: is still not complete"
         raise TargetFailed(msg, hint="Look at it with `aws ec2 describe-snapshots`.")
 
@@ -193,7 +193,7 @@ class EbsTarget:
             except Exception as error:
                 raise translated(error, operation, what) from error
 
-        return self._patience.retries().carry_out(once)
+        return self._pacing.retries().carry_out(once)
 
 
 _ZEROS = bytes(BLOCK_BYTES)

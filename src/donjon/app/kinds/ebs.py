@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from donjon.app.kinds.base import Check, Prepared, Surroundings
 from donjon.app.snapshots import ebs_at, volumes_of
-from donjon.clouds.ebs import REQUESTS_PER_S, EbsDirect, Patience, open_direct
+from donjon.clouds.ebs import REQUESTS_PER_S, EbsDirect, Pacing, open_direct
 from donjon.core.clock import system_clock
 from donjon.core.errors import DonjonError
 from donjon.plan.model import Plan, SnapshotPolicy
@@ -47,7 +47,7 @@ def prepare(ebs: Ebs, surroundings: Surroundings) -> Iterator[Prepared]:
 def _direct(surroundings: Surroundings, provider: Snapshots) -> EbsDirect:
     limit = surroundings.limits.requests or REQUESTS_PER_S
     profile = surroundings.credential.aws_profile
-    return open_direct(region=provider.region, profile=profile, patience=Patience(requests_per_s=limit))
+    return open_direct(region=provider.region, profile=profile, pacing=Pacing(requests_per_s=limit))
 
 
 def _readable(snapshot: Snapshot) -> EbsSnapshot:
