@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -30,18 +30,8 @@ from donjon.cli.requests import (
     request_data,
     request_text,
 )
+from donjon.cli.signers import Words, put_add, put_revoke, signer_data, signer_line
 from donjon.core.clock import iso
-
-if TYPE_CHECKING:
-    from donjon.repository.keyring import Writer
-
-_ADD_EPILOG = """\b
-Examples:
-  donjon writer add web1 --out web1.writer --kit vault.kit
-      then on web1: donjon enrol web1.writer
-
-\b
-JSON: {"id", "name", "url", "credential"}."""
 
 _LIST_EPILOG = """\b
 Examples:
@@ -60,46 +50,24 @@ Examples:
 \b
 JSON: as for `donjon approve show`, with "credential"."""
 
-_REVOKE_EPILOG = """\b
-Examples:
-  donjon writer revoke web1 --kit vault.kit
+_WORDS: Final = Words(
+    "writer",
+    "web1",
+    add="""Make a credential for another host. Needs the kit with the root key.
 
-\b
-JSON: {"id", "name", "created", "revoked"}."""
+The credential can add backups. It opens none and deletes none.""",
+    added="Copy FILE to that host over a safe way, run `donjon enrol` with it there, and remove the file.",
+    then="\n      then on web1: donjon enrol web1.writer",
+    revoke="""Accept no more backups of a writer, for ever. Needs the kit with the root key.
+
+What it put before stays and can be restored. What its key puts from now on is told apart by the time that the
+storage stamped on it.""",
+    revoked="""; its backups stay and can be restored.
+Take its credential for the storage away too: this record does not stop a thief from putting objects.""",
+)
 
 app = typer.Typer(help="Decide which hosts may back up to the vault.", no_args_is_help=True)
-
-
-@app.command("add", epilog=_ADD_EPILOG)
-def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the host.")],
-    out_file: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="Where to save the credential for that host.")
-    ],
-    vault: VaultOption = None,
-    kit: KitOption = None,
-    passphrase_file: PassphraseOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> int:
-    """Make a credential for another host. Needs the kit with the root key.
-
-    The credential can add backups. It opens none and deletes none.
-    """
-    from donjon.app.signers.certified import WRITER, add_signer
-
-    out = output(json=json, quiet=quiet)
-    made = add_signer(workspace(vault, kit, passphrase_file), WRITER, name, out_file)
-    data = {
-        "id": made.writer_id.hex(),
-        "name": name,
-        "url": made.url,
-        "credential": str(out_file.absolute()),
-    }
-    text = f"""Certified the writer {name} ({made.writer_id.hex()[:12]})
-Copy {out_file} to that host over a safe way, run `donjon enrol` with it there, and remove the file."""
-    out.result(data, text)
-    return 0
+put_add(app, _WORDS)
 
 
 @app.command("list", epilog=_LIST_EPILOG)
@@ -176,41 +144,4 @@ Take the old access to the storage away first: whoever has the old key can take 
     return NOT_APPROVED
 
 
-@app.command("revoke", epilog=_REVOKE_EPILOG)
-def revoke(
-    writer: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `donjon writer list` shows it.")],
-    vault: VaultOption = None,
-    kit: KitOption = None,
-    passphrase_file: PassphraseOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> int:
-    """Accept no more backups of a writer, for ever. Needs the kit with the root key.
-
-    What it put before stays and can be restored. What its key puts from now on is told apart by the time
-    that the storage stamped on it.
-    """
-    from donjon.app.signers.certified import WRITER, revoke_signer
-
-    out = output(json=json, quiet=quiet)
-    gone, label = revoke_signer(workspace(vault, kit, passphrase_file), WRITER, writer)
-    text = f"""Revoked {label} ({gone.writer_id.hex()[:12]}); its backups stay and can be restored.
-Take its credential for the storage away too: this record alone does not stop a thief from putting objects."""
-    out.result(signer_data(gone, label), text)
-    return 0
-
-
-def signer_line(writer: Writer, label: str, may: str) -> str:
-    """A writer or custodian, for people; ``may`` is what it may do while it is not revoked."""
-    state = f"revoked {iso(writer.revoked_at)}" if writer.revoked_at is not None else may
-    return f"{writer.writer_id.hex()[:12]}  {iso(writer.created_at)}  {label or '(name hidden)'}  {state}"
-
-
-def signer_data(writer: Writer, label: str) -> dict[str, object]:
-    """A writer or custodian in JSON."""
-    return {
-        "id": writer.writer_id.hex(),
-        "name": label or None,
-        "created": iso(writer.created_at),
-        "revoked": iso(writer.revoked_at) if writer.revoked_at is not None else None,
-    }
+put_revoke(app, _WORDS)

@@ -105,6 +105,11 @@ class WriterCredential:
             key_number=content.key_number,
         )
 
+    @property
+    def signer_id(self) -> bytes:
+        """As the other credentials have it."""
+        return self.writer_id
+
     def successor(self) -> WriterCredential:
         """The same writer with a fresh key, which nobody has named yet."""
         return WriterCredential(
