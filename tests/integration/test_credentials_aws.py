@@ -18,6 +18,7 @@ from donjon.credentials.base import NewSecret
 from donjon.credentials.rotation import Rotation
 from donjon.testing.aws import User
 from donjon.testing.ministack import MiniStack
+from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others
 
@@ -203,29 +204,6 @@ def test_a_profile_that_is_not_there_is_named(setup: Setup, profile: str) -> Non
 # --- crashes ----------------------------------------------------------------------------------------
 
 STEPS = ("list", "create", "verify", "put", "disable")
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-class Dying:
-    """A service, or a place, that ends with the process before or after one of its calls."""
-
-    def __init__(self, inner: Any, method: str, *, after: bool) -> None:
-        self._inner, self._method, self._after = inner, method, after
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
-        if name != self._method:
-            return value
-
-        def call(*arguments: Any) -> Any:
-            if self._after:
-                value(*arguments)
-            raise Killed
-
-        return call
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -15,6 +15,7 @@ import pytest
 from donjon.credentials.google_keys import GoogleKeyFile, GoogleServiceAccountKeys, new_session
 from donjon.credentials.rotation import Rotation
 from donjon.testing.google_iam import GoogleIam, google_iam
+from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others
 
@@ -111,34 +112,13 @@ def test_a_file_that_is_no_key_is_named(setup: Setup, content: str) -> None:
     assert "key.json" in text
 
 
-class _Killed(BaseException):
-    pass
-
-
-class _Dying:
-    def __init__(self, inner: Any, method: str, *, after: bool) -> None:
-        self._inner, self._method, self._after = inner, method, after
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
-        if name != self._method:
-            return value
-
-        def call(*arguments: Any) -> Any:
-            if self._after:
-                value(*arguments)
-            raise _Killed
-
-        return call
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", ["create", "verify", "put", "disable"])
 def test_a_kill_at_any_step_leaves_a_working_key_and_a_second_run_goes_on(
     setup: Setup, step: str, after: bool
 ) -> None:
-    with pytest.raises(_Killed):
-        setup.rotation(lambda thing: _Dying(thing, step, after=after)).rotate()
+    with pytest.raises(Killed):
+        setup.rotation(lambda thing: Dying(thing, step, after=after)).rotate()
     assert setup.works()
     done = setup.rotation().rotate()
     assert setup.works()

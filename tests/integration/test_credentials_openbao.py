@@ -13,6 +13,7 @@ import pytest
 from donjon.credentials.openbao_token import OpenBaoToken, connect
 from donjon.credentials.rotation import Rotation
 from donjon.testing.openbao import OpenBao, ask, openbao
+from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others
 
@@ -134,34 +135,13 @@ def test_a_server_that_does_not_answer_is_told(setup: Setup) -> None:
     assert setup.token not in text
 
 
-class _Killed(BaseException):
-    pass
-
-
-class _Dying:
-    def __init__(self, inner: Any, method: str, *, after: bool) -> None:
-        self._inner, self._method, self._after = inner, method, after
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
-        if name != self._method:
-            return value
-
-        def call(*arguments: Any) -> Any:
-            if self._after:
-                value(*arguments)
-            raise _Killed
-
-        return call
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", ["create", "verify", "put", "disable"])
 def test_a_kill_at_any_step_leaves_a_working_token_and_a_second_run_goes_on(
     setup: Setup, step: str, after: bool
 ) -> None:
-    with pytest.raises(_Killed):
-        setup.rotation(lambda thing: _Dying(thing, step, after=after)).rotate()
+    with pytest.raises(Killed):
+        setup.rotation(lambda thing: Dying(thing, step, after=after)).rotate()
     assert setup.works()
     setup.rotation().rotate()
     assert setup.works()

@@ -15,6 +15,7 @@ from donjon.credentials.findings import Limits, find
 from donjon.credentials.rotation import Rotation
 from donjon.testing.clock import ManualClock
 from donjon.testing.entra import APPLICATION, Entra, client
+from tests.dying import Dying, Killed
 
 DAY = 86_400
 
@@ -121,34 +122,13 @@ def test_a_file_without_a_line_is_named(setup: Setup, missing: str) -> None:
         setup.rotation().rotate()
 
 
-class _Killed(BaseException):
-    pass
-
-
-class _Dying:
-    def __init__(self, inner: Any, method: str, *, after: bool) -> None:
-        self._inner, self._method, self._after = inner, method, after
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
-        if name != self._method:
-            return value
-
-        def call(*arguments: Any) -> Any:
-            if self._after:
-                value(*arguments)
-            raise _Killed
-
-        return call
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", ["create", "verify", "put"])
 def test_a_kill_at_any_step_leaves_a_working_secret_and_a_second_run_goes_on(
     setup: Setup, step: str, after: bool
 ) -> None:
-    with pytest.raises(_Killed):
-        setup.rotation(lambda thing: _Dying(thing, step, after=after)).rotate()
+    with pytest.raises(Killed):
+        setup.rotation(lambda thing: Dying(thing, step, after=after)).rotate()
     assert setup.works()
     done = setup.rotation().rotate()
     assert setup.works()
