@@ -51,7 +51,8 @@ Examples:
 
 \b
 JSON: what `donjon custody plan --json` gives, of before the run, and
-"done": {"objects", "packs", "points", "epochs", "failed", "until", "lock_debt"}."""
+"done": {"objects", "packs", "points", "epochs", "failed", "until", "lock_debt",
+"keeps_times"}."""
 
 EpochOption = Annotated[
     str | None,
@@ -140,8 +141,11 @@ def extend(
         "failed": done.failed,
         "until": iso(done.until),
         "lock_debt": done.debt,
+        "keeps_times": done.keeps_times,
     }
     out.warn_all([f"{name}: is missing, and could not be locked" for name in done.failed])
+    if not done.keeps_times:
+        out.warn("the server gives objects that are locked anew the time of that; see docs/guide-s3.md")
     text = f"Locked {done.objects} objects until {iso(done.until)}, {done.packs} of them packs."
     if not done.objects:
         text = "Nothing was due."

@@ -25,7 +25,10 @@ _TOLD_AFTER = 32_768
 
 @dataclass(slots=True)
 class Extended:
-    """What was done. ``debt`` counts the live points that are still protected for less than promised."""
+    """What was done. ``debt`` counts the live points that are still protected for less than promised.
+
+    ``keeps_times`` is False if the store gave an object that was locked anew another time.
+    """
 
     until: int
     objects: int = 0
@@ -34,6 +37,7 @@ class Extended:
     epochs: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     debt: int = 0
+    keeps_times: bool = True
 
 
 class Extender:
@@ -82,6 +86,7 @@ class Extender:
             self._tell()
         self._done.points = len(whole)
         self._done.debt = sum(self._is_broken(standing) for standing in live if standing.is_live)
+        self._done.keeps_times = self._keeps_times(whole)
         return self._done
 
     def _manifest_item(self, standing: Standing) -> Due:
@@ -132,6 +137,14 @@ class Extender:
         self._done.packs += 1
         for key in keys:
             self._packs.add(key)
+
+    def _keeps_times(self, locked: list[Standing]) -> bool:
+        """Whether a manifest still has the time that it was listed with: not every server of S3 leaves it."""
+        for listed in (self._inventory.others.get(standing.point.name) for standing in locked[:1]):
+            if listed is not None:
+                now = self._vault.store.head(listed.name, version=listed.version)
+                return now.stored_at == listed.stored_at
+        return True
 
     def _tell(self) -> None:
         """Put an epoch object for what was locked since the last one."""
