@@ -56,6 +56,12 @@ class SignedEvidence:
     standing: Standing
     stored_at: int | None = None
 
+    @property
+    def signed_at(self) -> int:
+        """When it was signed: what it says, and never after the store received it."""
+        created = self.evidence.created_at
+        return created if self.stored_at is None else min(created, self.stored_at)
+
 
 def sign_evidence(
     vault: Vault, key: SigningKey, *, kind: str, program: str, subject: str, rows: Sequence[EvidenceRow]
@@ -154,6 +160,14 @@ def list_evidence(vault: Vault, damaged: list[IntegrityFailure]) -> list[SignedE
         except IntegrityFailure as error:
             damaged.append(error)
     return sorted(found, key=lambda one: (one.stored_at or 0, one.digest))
+
+
+def is_trusted(vault: Vault, signer: bytes) -> bool:
+    """Whether this signer is not on the side of production: an auditor or a custodian.
+
+    A writer's key is where production is, so whoever takes over production could sign with it.
+    """
+    return signer in vault.keyring.auditors or signer in vault.keyring.custodians
 
 
 def judge_file(vault: Vault, data: bytes, where: str) -> SignedEvidence:

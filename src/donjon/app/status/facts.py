@@ -22,7 +22,7 @@ from donjon.app.status.plan_facts import (
 )
 from donjon.app.status.point_facts import any_of, look_at_point
 from donjon.app.status.snapshot_facts import snapshot_copies
-from donjon.app.status.vault_facts import VaultLook, is_trusted, look_at_vault, signed_at
+from donjon.app.status.vault_facts import VaultLook, look_at_vault
 from donjon.catalog.facts import list_restores
 from donjon.catalog.points import list_points
 from donjon.core.clock import Clock
@@ -32,7 +32,7 @@ from donjon.format.evidence import MAX_TEXT_BYTES, fitting
 from donjon.plan.copies import Check, Copy, CopyKind, Depth, Facts, Medium, Restore
 from donjon.plan.model import Plan, Rules
 from donjon.plan.workloads import Workload
-from donjon.repository.evidence import SignedEvidence
+from donjon.repository.evidence import SignedEvidence, is_trusted
 from donjon.repository.points import Point
 from donjon.repository.vault import Vault
 
@@ -203,8 +203,8 @@ class _Gatherer:
         checks = []
         for vault, signed in self._evidence(VERIFY):
             if signed.evidence.subject == url:
-                by_writer = not is_trusted(vault, signed)
-                checks.append(read_check(signed, signed_at(signed), by_writer=by_writer))
+                by_writer = not is_trusted(vault, signed.evidence.signer)
+                checks.append(read_check(signed, signed.signed_at, by_writer=by_writer))
         found = sorted(filter(None, checks), key=lambda one: (not one.by_writer, one.at), reverse=True)
         good = (one for one in found if not one.passed or self._is_deep(one))
         return next(good, found[0] if found else None)
@@ -227,5 +227,5 @@ class _Gatherer:
             for point, seconds, passed in filter(None, map(read_restore, signed.evidence.rows)):
                 if self._known.workloads.get(bytes.fromhex(point)) == self._name:
                     source = f"evidence {signed.digest.hex()[:12]}"
-                    found.append(Restore(signed_at(signed), seconds, point, source, passed))
+                    found.append(Restore(signed.signed_at, seconds, point, source, passed))
         return max(found, key=lambda restore: restore.at, default=None)

@@ -158,22 +158,7 @@ def _evidence(vault: Vault, inventory: Inventory) -> list[SignedEvidence]:
             signed = read_evidence(vault, info)
             if signed.standing is Standing.COUNTS:
                 found.append(signed)
-    return sorted(found, key=lambda one: (signed_at(one), one.digest))
-
-
-def signed_at(signed: SignedEvidence) -> int:
-    """When evidence was signed: what it says, and never after the store received it."""
-    created = signed.evidence.created_at
-    return created if signed.stored_at is None else min(created, signed.stored_at)
-
-
-def is_trusted(vault: Vault, signed: SignedEvidence) -> bool:
-    """Whether somebody signed who is not on the side of production: an auditor or a custodian.
-
-    A writer's key is where production is, so whoever takes over production could sign with it.
-    """
-    who = signed.evidence.signer
-    return who in vault.keyring.auditors or who in vault.keyring.custodians
+    return sorted(found, key=lambda one: (one.signed_at, one.digest))
 
 
 # -- keys ------------------------------------------------------------------------------------------
