@@ -1013,13 +1013,45 @@ def read_evidence(data: bytes, vault_id: bytes) -> Evidence:
     )
 
 
+_SAYS = re.compile("point ([0-9a-f]{64})")
+_WHY = re.compile("(?:[0-9a-f]{2})+")
+_LIFTS = re.compile("clean, lifts ([0-9a-f]{64})")
+
+
+def verdict(found: Evidence) -> list[tuple[bytes, bytes | None, bytes]]:
+    """(point, the mark that is lifted or None for a mark, sealed reason) of each row that says something."""
+    said: list[tuple[bytes, bytes | None, bytes]] = []
+    for tried, _, seen, answer, outcome in found.rows if found.kind == "verdict" else []:
+        if (point := _SAYS.fullmatch(tried)) is None:
+            continue
+        about, reason = bytes.fromhex(point[1]), bytes.fromhex(answer) if _WHY.fullmatch(answer) else b""
+        if outcome == "failed":
+            said.append((about, None, reason))
+        elif outcome == "passed" and (lifts := _LIFTS.fullmatch(seen)) is not None:
+            said.append((about, bytes.fromhex(lifts[1]), reason))
+    return said
+
+
+def suspects(verdicts: dict[bytes, Evidence], judges: set[bytes]) -> set[bytes]:
+    """The suspect points, from evidence that counts by its digest, and who is an auditor or a custodian."""
+    said = {key: verdict(one) for key, one in verdicts.items() if one.signer in judges}
+    lifted = {(point, mark) for rows in said.values() for point, mark, _ in rows}
+    return {
+        point
+        for key, rows in said.items()
+        for point, mark, _ in rows
+        if mark is None and (point, key) not in lifted
+    }
+
+
 # --- format.md, 26 and 21: approvals, deletion certificates -------------------------------------------
 
-_REQUEST_SHAPE = row(integer(1, 4), ANY_BINARY, ID16, TIME, TIME, ID16, ANY_BINARY)
+_REQUEST_SHAPE = row(integer(1, 5), ANY_BINARY, ID16, TIME, TIME, ID16, ANY_BINARY)
 _POINTS_SHAPE = row(many(row(ID16, NUMBER, ID32)))
 _CHANGE_SHAPE = row(ID32, integer(2, 7), ID16, ANY_BINARY)
 _PLAN_SHAPE = row(ID32, ID32)
 _KEY_SHAPE = row(ID32, ID16, integer(1, 1000), ID32, ID32, integer(0, 99_999_999), ID32)
+_SUSPECT_SHAPE = row(ID16, NUMBER, ID32, many(ID32))
 _APPROVER_SIGNATURE_SHAPE = row(ID32, ID16)
 _CERTIFICATE_SHAPE = row(ANY_BINARY, ID16, _SIGNATURES_SHAPE)
 
@@ -1045,7 +1077,8 @@ def read_request(payload: bytes) -> Request:
     _demand(0 < expires - created <= 90 * 86_400, "a request of no possible life")
     _demand(len(reason) in {0, 228}, "a reason of no possible size")
     parameters = unpack(
-        encoded, {1: _POINTS_SHAPE, 2: _CHANGE_SHAPE, 3: _PLAN_SHAPE, 4: _KEY_SHAPE}[operation]
+        encoded,
+        {1: _POINTS_SHAPE, 2: _CHANGE_SHAPE, 3: _PLAN_SHAPE, 4: _KEY_SHAPE, 5: _SUSPECT_SHAPE}[operation],
     )
     if operation == 1:
         rows = list(map(tuple, parameters[0]))
@@ -1054,6 +1087,8 @@ def read_request(payload: bytes) -> Request:
         _demand(parameters[1] in {2, 7} and (parameters[1] == 7) == bool(parameters[3]), "another change")
     elif operation == 4:
         _demand((parameters[5] == 0) == (parameters[6] == bytes(32)), "a last point that is none")
+    elif operation == 5:
+        _demand(1 <= len(parameters[3]) <= 100 and _ascends(parameters[3]), "marks out of order")
     return Request(operation, parameters, asked_by, created, expires, reason)
 
 

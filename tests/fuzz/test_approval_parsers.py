@@ -123,15 +123,16 @@ def test_parameters_of_requests() -> None:
     """Whatever they are, they are of a known kind, or the request is refused."""
 
     def parse(parameters: bytes) -> None:
-        for operation in range(5):
+        for operation in range(7):
             fields = [operation, parameters, bytes(16), 1, 2, bytes(16), b""]
             with contextlib.suppress(IntegrityFailure):
                 content, found = decode_request(msgspec.msgpack.encode(fields), WHAT)
-                assert operation in {1, 2, 3}
+                assert operation in {1, 2, 3, 5}
                 assert content.parameters == parameters
                 assert msgspec.msgpack.decode(parameters)[: len(msgspec.structs.fields(found))]
 
     seeds = [msgspec.msgpack.decode(msgspec.msgpack.decode(data[12:-64])[1]) for data in requests()]
+    seeds.append([bytes(16), 1, bytes(32), [bytes(32), bytes([1]) * 32]])  # to use a suspect point
     assert fuzz(parse, changed_values(seeds))
 
 

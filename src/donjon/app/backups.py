@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from donjon.app.verdicts.permits import Permit, check_permit
 from donjon.app.wiring import Workspace
 from donjon.backup.job import Job
 from donjon.backup.preview import Preview, Tell, preview
@@ -140,6 +141,17 @@ def open_named_point(workspace: Workspace, name: str, progress: Progress | None 
     vault = workspace.open_for_reading()
     (point,) = find_points(vault, name)
     return Opened(vault, point, workspace.reader(vault, progress))
+
+
+def open_to_use(workspace: Workspace, name: str, permit: Permit) -> Opened:
+    """Like ``open_named_point``, for what gives out contents to be used: a suspect point takes a permit.
+
+    Raises ``Refused`` and ``NotApproved`` for a suspect point.
+    """
+    vault = workspace.open_for_reading()
+    (point,) = find_points(vault, name)
+    check_permit(workspace, vault, point, permit)
+    return Opened(vault, point, workspace.reader(vault))
 
 
 def split_name(name: str) -> tuple[str, bytes]:

@@ -78,6 +78,11 @@ class Recorder:
         self._in_vault = in_vault
         self._key = signing_key(workspace, vault, credential, environment)
 
+    @property
+    def signer(self) -> bytes:
+        """The id of who signs."""
+        return short_id(self._key.public)
+
     def record(self, kind: str, subject: str, rows: Sequence[EvidenceRow]) -> Recorded:
         """Sign and keep it: first in the file, then in the vault. Raises what stores and files raise."""
         signed = sign_evidence(
@@ -171,7 +176,7 @@ def list_all(workspace: Workspace) -> tuple[list[Shown], list[IntegrityFailure]]
     show_labels(workspace, vault)
     damaged: list[IntegrityFailure] = []
     found = [one for one in list_evidence(vault, damaged) if one.evidence.kind != CANARY]
-    return [_shown(vault, signed) for signed in found], damaged
+    return [with_signer(vault, signed) for signed in found], damaged
 
 
 def show_one(workspace: Workspace, wanted: str) -> Shown:
@@ -202,7 +207,7 @@ def check_file(workspace: Workspace, file: Path, vault_id: str | None) -> Shown:
         return Shown(signed, "", "")
     vault = workspace.open()
     show_labels(workspace, vault)
-    return _shown(vault, judge_file(vault, data, str(file)))
+    return with_signer(vault, judge_file(vault, data, str(file)))
 
 
 def _read_file(file: Path) -> bytes:
@@ -225,7 +230,8 @@ def _parse_id(text: str) -> bytes:
     return value
 
 
-def _shown(vault: Vault, signed: SignedEvidence) -> Shown:
+def with_signer(vault: Vault, signed: SignedEvidence) -> Shown:
+    """Evidence that this vault accepted, with who signed it."""
     keyring, who = vault.keyring, signed.evidence.signer
     roles = (("writer", keyring.writers), ("custodian", keyring.custodians), ("auditor", keyring.auditors))
     role, signer = next((word, members[who]) for word, members in roles if who in members)

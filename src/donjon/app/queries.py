@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from donjon.app.verdicts.marks import ShownMark, look_up
 from donjon.app.wiring import Workspace
 from donjon.core.errors import IntegrityFailure, KeyNotAvailable, KeyServiceUnavailable, UsageError
 from donjon.core.units import parse_duration
@@ -81,12 +82,14 @@ class ListedPoint:
     """A point; ``body`` is None if no key at hand opens it. ``writer`` is empty if its name is hidden.
 
     ``protected_until`` is the end of the locks of all that it needs, in Unix seconds; 0 for no locks.
+    ``marks`` make it suspect, empty if it is not.
     """
 
     point: Point
     body: PointBody | None
     writer: str
     protected_until: int
+    marks: tuple[ShownMark, ...] = ()
 
 
 @dataclass(slots=True)
@@ -115,6 +118,7 @@ def list_wanted(workspace: Workspace, wanted: PointFilter, name: str | None = No
     names = writer_names(vault)
     points = list_points(vault, listing.damaged)
     ends = read_epochs(vault, workspace.cache(vault))
+    verdicts = look_up(workspace, vault)
     if name is not None:
         points = [find_point(vault, points, name).point]
     for point in points:
@@ -125,7 +129,8 @@ def list_wanted(workspace: Workspace, wanted: PointFilter, name: str | None = No
             continue
         # Custody locks a manifest anew only once all that its point needs is.
         until = max(point.manifest.protected_until, ends.name(point.name))
-        listing.points.append(ListedPoint(point, body, names.get(point.manifest.writer, ""), until))
+        writer, marks = names.get(point.manifest.writer, ""), verdicts.of(point.point_id)
+        listing.points.append(ListedPoint(point, body, writer, until, marks))
     return listing
 
 

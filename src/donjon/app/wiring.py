@@ -132,6 +132,10 @@ class Workspace:
         watch_points(self.home.folder, vault, self._tell, keep=lambda: known or vault.has_secret)
         return vault
 
+    def tell(self, message: str) -> None:
+        """Let whoever works with this know at once."""
+        self._tell(message)
+
     def cache(self, vault: Vault) -> Cache:
         """This host's cache of a vault."""
         return Cache(self.home.cache_path(vault.vault_id))

@@ -50,8 +50,9 @@ Examples:
 \b
 JSON: {"id", "state", "operation", "asked_by", "created", "expires", "reason", "approvals", "signed",
 "missing", "file"} and, by the operation, "points" ("locked_until", "lock_enforcement"), "approvers"
-("new_approvals", "gone"), "key", "writer" and "last_point", or "plan" and "new_plan"; state is open,
-approved, done, expired or void; what is hidden is null."""
+("new_approvals", "gone"), "key", "writer" and "last_point", "plan" and "new_plan", or "point" and
+"marks" (as "suspect" of `donjon points`); state is open, approved, done, expired or void; what is hidden is
+null."""
 
 _SIGN_EPILOG = """\b
 Examples:

@@ -100,7 +100,7 @@ _ALONE = (
 )  # fmt: skip
 _GROUPS = (
     "catalog", "snapshots", "writer", "custodian", "auditor", "retention", "credentials", "roles", "approver",
-    "approve", "deletion", "evidence", "postgres",
+    "approve", "deletion", "evidence", "verdict", "postgres",
 )  # fmt: skip
 _COMMANDS: dict[str, Add] = {
     **{name: _command(name) for name in _ALONE},

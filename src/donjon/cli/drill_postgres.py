@@ -19,6 +19,7 @@ from donjon.cli.common import (
 )
 from donjon.cli.evidence import EvidenceOption, NoEvidenceOption, SignOption, row_data, summary, table
 from donjon.cli.interrupt import stopping
+from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
 from donjon.cli.postgres import LsnOption, NoWalOption, TimeOption, check_goal
 from donjon.core.errors import UsageError
 from donjon.core.units import format_duration, parse_duration
@@ -70,6 +71,8 @@ def postgres(
     evidence: EvidenceOption = None,
     no_evidence: NoEvidenceOption = False,
     sign: SignOption = None,
+    approval: ApprovalOption = None,
+    although_suspect: AlthoughOption = False,
     vault: VaultOption = None,
     kit: KitOption = None,
     passphrase_file: PassphraseOption = None,
@@ -100,6 +103,7 @@ def postgres(
         sign=sign,
         out=evidence,
         in_vault=not no_evidence,
+        permit=permit(approval, although=although_suspect),
     )
     space = workspace(vault, kit, passphrase_file)
     with stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:

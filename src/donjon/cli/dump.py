@@ -8,6 +8,7 @@ from donjon.cli.common import KitOption, PassphraseOption, VaultOption, workspac
 from donjon.cli.items import KIND_NAMES
 from donjon.cli.ls import PointPathArgument
 from donjon.cli.output import shown, visible
+from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
 
 EPILOG = """\b
 Examples:
@@ -20,20 +21,23 @@ def dump(
     vault: VaultOption = None,
     kit: KitOption = None,
     passphrase_file: PassphraseOption = None,
+    approval: ApprovalOption = None,
+    although_suspect: AlthoughOption = False,
 ) -> int:
     """Write the bytes of one file to standard output, holes as zeros.
 
     Every byte is checked before it is written; at a damaged one the command ends with 12, so look at the
-    exit code when piping.
+    exit code when piping. A suspect point takes approvals, as to restore it.
     """
-    from donjon.app.backups import open_named_point, split_name
+    from donjon.app.backups import open_to_use, split_name
     from donjon.core.errors import PathNotFound
     from donjon.format.entries import Kind
     from donjon.recovery.ranges import ChunkCache, FileRanges
     from donjon.recovery.view import TreeView
 
     name, path = split_name(point)
-    opened = open_named_point(workspace(vault, kit, passphrase_file), name)
+    space = workspace(vault, kit, passphrase_file)
+    opened = open_to_use(space, name, permit(approval, although=although_suspect))
     view = TreeView(opened.point, opened.reader)
     entry = view.get(path)
     if entry.kind != Kind.FILE:

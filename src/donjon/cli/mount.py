@@ -16,6 +16,7 @@ from donjon.cli.common import (
     output,
     workspace,
 )
+from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
 from donjon.core.errors import UsageError
 
 EPILOG = """\b
@@ -40,13 +41,16 @@ def mount(
         bool,
         typer.Option("--allow-other", help="Other users may look too, as far as the files' modes allow."),
     ] = False,
+    approval: ApprovalOption = None,
+    although_suspect: AlthoughOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
     """Mount points, read-only, until Ctrl-C or `fusermount3 -u DIR`.
 
     Without POINT, every workload has a folder with its points by time, and `latest` leads to the newest.
-    Points made later appear after mounting again. Damaged files give input/output errors.
+    Suspect points are left out; to mount one by its name takes approvals, as to restore it. Points made later
+    appear after mounting again. Damaged files give input/output errors.
     """
     from donjon.app.mounts import prepare_mount
     from donjon.recovery.mount import check_mountpoint, serve
@@ -57,7 +61,9 @@ def mount(
         msg = "a point is mounted whole"
         raise UsageError(msg, hint="Mount the point without :/PATH, and look into DIR/PATH.")
     check_mountpoint(place)
-    operations, count = prepare_mount(workspace(vault, kit, passphrase_file), name, out.warn)
+    operations, count = prepare_mount(
+        workspace(vault, kit, passphrase_file), name, out.warn, permit(approval, although=although_suspect)
+    )
 
     def ready() -> None:
         text = f"Mounted {count} points at {place}; end with Ctrl-C or `fusermount3 -u {place}`"

@@ -16,6 +16,7 @@ from donjon.cli.common import (
     workspace,
 )
 from donjon.cli.output import Output, shown
+from donjon.cli.permits import mark_data
 from donjon.core.clock import iso, system_clock
 from donjon.core.units import format_size
 
@@ -33,7 +34,8 @@ Examples:
 
 \b
 JSON: {"points": [{"id", "workload", "time", "files", "bytes", "locked_until",
-"tags", "host", "errors", "writer", ...}], "lock_enforcement"}; what is sealed is null."""
+"tags", "host", "errors", "writer", "suspect": [{"verdict", "signed", "signer", "role", "name", "reason"}],
+...}], "lock_enforcement"}; what is sealed is null, and "suspect" is empty unless the point is marked."""
 
 SinceOption = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="From then on: 2026-11-23T10:00, or 7d for ago.")
@@ -62,8 +64,8 @@ def points(
 ) -> int:
     """List recovery points, newest last. Times are those at which the store received them.
 
-    Without a key, ids, times and locks are listed; workloads, sizes and tags are sealed. Ends with 12 if
-    a point is damaged.
+    Those that an auditor or a custodian marked are SUSPECT (see `donjon verdict`). Without a key, ids, times
+    and locks are listed; workloads, sizes and tags are sealed. Ends with 12 if a point is damaged.
     """
     from donjon.app.locks import WEAKNESS, lock_enforcement
     from donjon.app.queries import PointFilter, list_wanted, parse_since, parse_until
@@ -115,6 +117,7 @@ def _row(listed: ListedPoint) -> dict[str, object]:
         "writer": manifest.writer.hex(),
         "writer_name": listed.writer or None,
         "sequence": manifest.sequence,
+        "suspect": [mark_data(mark) for mark in listed.marks],
     }
     if body is not None:
         row |= {
@@ -183,5 +186,5 @@ def _cells(row: dict[str, object], verbose: bool) -> tuple[str, ...]:
         format_size(size) if isinstance(size, int) else "-",
         str(row["errors"] or "-"),
         str(row["locked_until"] or "not locked"),
-        f"{row['workload'] or '(sealed)'} {labels}".rstrip(),
+        f"{row['workload'] or '(sealed)'} {labels}".rstrip() + ("  SUSPECT" if row["suspect"] else ""),
     )

@@ -18,6 +18,7 @@ from donjon.cli.common import (
     workspace,
 )
 from donjon.cli.interrupt import stopping
+from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
 from donjon.core.errors import UsageError
 from donjon.core.units import format_size, parse_duration
 
@@ -134,6 +135,8 @@ def restore(
     vault: VaultOption = None,
     kit: KitOption = None,
     passphrase_file: PassphraseOption = None,
+    approval: ApprovalOption = None,
+    although_suspect: AlthoughOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -155,6 +158,7 @@ def restore(
         parse_lsn(to_lsn) if to_lsn else None,
         not no_wal,
         restore_command,
+        permit(approval, although=although_suspect),
     )
     space = workspace(vault, kit, passphrase_file)
     with stopping(_RESTORE_OUTLOOK) as stop, out.progress("Restoring") as progress:

@@ -10,6 +10,7 @@ import typer
 
 from donjon.cli.common import ask_secret
 from donjon.cli.output import Output, one_line
+from donjon.cli.permits import mark_data, mark_line
 from donjon.core.clock import iso
 from donjon.core.units import format_size, parse_duration
 
@@ -192,7 +193,7 @@ def _short(member: NamedApprover) -> str:
 
 
 def _head(what: What) -> str:
-    from donjon.app.approvals.views import Change, Deletion, NewKey, Removal
+    from donjon.app.approvals.views import Change, Deletion, NewKey, Removal, Suspect
 
     match what:
         case Deletion(points):
@@ -205,35 +206,40 @@ def _head(what: What) -> str:
         case NewKey(writer_id, writer, number, key_id, _):
             whose = f"{one_line(writer) or '(name hidden)'} ({writer_id.hex()[:12]})"
             return f"the key {key_id.hex()} is to sign for the writer {whose}, as its number {number}"
+        case Suspect():
+            return "a suspect point is to be used, restored or read, for as long as this request is open"
     return "another plan is to be put in force"
 
 
 def _lines(what: What) -> list[str]:
-    from donjon.app.approvals.views import Change, Deletion, NewKey, NewPlan
+    from donjon.app.approvals.views import Change, Deletion, NewKey, NewPlan, Suspect
 
     match what:
         case Deletion():
             return deletion_lines(what)
+        case Suspect(point, marks):
+            return [f"  {_point_line(point)}", *(f"  {mark_line(mark)}" for mark in marks)]
         case Change(before, _, members):
             lines = [f"  {'new  ' if what.is_new(one) else 'stays'} {approver_line(one)}" for one in members]
             lines += [f"  gone  {approver_line(one)}" for one in what.gone]
             return [*lines, f"Until now {before.needed} of {len(before.members)} are needed."]
-        case NewKey(last=None):
-            return ["  no point that its keys signed until now is to count"]
         case NewKey(last=last):
-            shown = _point_line(last) if last else ""
-            return ["  what its keys signed counts up to this point, and nothing after it:", f"  {shown}"]
+            counts = "  what its keys signed counts up to this point, and nothing after it:"
+            none = "  no point that its keys signed until now is to count"
+            return [counts, f"  {_point_line(last)}"] if last else [none]
         case NewPlan(old, new):
             return [f"  in force {old.hex()}", f"  to be    {new.hex()}"]
     return []
 
 
 def _what_data(what: What) -> tuple[str, dict[str, object]]:
-    from donjon.app.approvals.views import Change, Deletion, NewKey, NewPlan, Removal
+    from donjon.app.approvals.views import Change, Deletion, NewKey, NewPlan, Removal, Suspect
 
     match what:
         case Deletion():
             return "delete points", deletion_data(what)
+        case Suspect(point, marks):
+            return "use suspect point", {"point": _point_data(point), "marks": list(map(mark_data, marks))}
         case Change(_, needed, members):
             rows = [approver_data(member) | {"new": what.is_new(member)} for member in members]
             gone = [member.approver_id.hex() for member in what.gone]

@@ -22,12 +22,14 @@ from donjon.cli.common import (
 from donjon.cli.evidence import SignOption
 from donjon.cli.interrupt import stopping
 from donjon.cli.output import Output, shown
+from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
 from donjon.core.errors import UsageError
 from donjon.core.units import format_size
 from donjon.targets.base import Overwrite
 
 if TYPE_CHECKING:
     from donjon.app.evidence import Recorded
+    from donjon.app.verdicts.permits import Permit
     from donjon.app.wiring import Workspace
     from donjon.format.entries import Entry
     from donjon.format.segments import Problem
@@ -104,6 +106,8 @@ def restore(
         bool, typer.Option("--record", help="Sign how long the whole point took, as evidence in the vault.")
     ] = False,
     sign: SignOption = None,
+    approval: ApprovalOption = None,
+    although_suspect: AlthoughOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -115,8 +119,11 @@ def restore(
 
     What is there already stays as it is unless --overwrite says otherwise. Patterns are matched against the
     paths in the point. With --record the time that a whole point took, into an empty folder, is signed
-    evidence, by which `donjon status` judges the RTO. Ends with 3 if the target refused something, and with
-    12 if something was damaged.
+    evidence, by which `donjon status` judges the RTO.
+
+    A point that is marked as suspect is refused, unless enough approvers allowed it (`donjon verdict
+    request`), or in a vault without approvers with --although-suspect. Ends with 3 if the target refused
+    something, and with 12 if something was damaged.
     """
     from donjon.clouds.objects.address import is_bucket
 
@@ -135,8 +142,17 @@ def restore(
             raise UsageError(msg, hint="A disk is restored as a whole; leave them out.")
         from donjon.cli.restore_volume import restore_disk
 
-        return restore_disk(out, space, point, (to_device, to), overwrite, verify=verify)
-    how = _How(overwrite, verify, keep_going, dry_run, record, sign)
+        return restore_disk(
+            out,
+            space,
+            point,
+            (to_device, to),
+            overwrite,
+            verify=verify,
+            permit=permit(approval, although=although_suspect),
+        )
+    allowed = permit(approval, although=although_suspect)
+    how = _How(overwrite, verify, keep_going, dry_run, record, sign, allowed)
     return _restore_tree(out, space, point, target or to or "", patterns, how)
 
 
@@ -148,6 +164,7 @@ class _How:
     dry_run: bool
     record: bool
     sign: Path | None
+    permit: Permit
 
 
 def _restore_tree(
@@ -159,7 +176,7 @@ def _restore_tree(
     how: _How,
 ) -> int:
     """Restore a point, or what the patterns choose of it, to a folder or to the address of a bucket."""
-    from donjon.app.backups import open_named_point, split_name
+    from donjon.app.backups import open_to_use, split_name
     from donjon.app.timed_restores import Stopwatch
     from donjon.recovery.plan import choose
     from donjon.recovery.request import Request
@@ -172,7 +189,7 @@ def _restore_tree(
         msg = "only the restore of a whole point tells how long recovery takes"
         raise UsageError(msg, hint="Leave out --record, or the path and the patterns.")
     watch = Stopwatch()
-    opened = open_named_point(space, name)
+    opened = open_to_use(space, name, how.permit)
     if how.record and isinstance(place, Path):
         watch.prepare(space, opened, how.sign, os.environ, place)
     request = Request(

@@ -12,6 +12,7 @@ from donjon.core.units import format_size
 from donjon.targets.base import Overwrite
 
 if TYPE_CHECKING:
+    from donjon.app.verdicts.permits import Permit
     from donjon.app.wiring import Workspace
 
 _OUTLOOK = "What was written so far is no whole disk: restore it again."
@@ -25,9 +26,10 @@ def restore_disk(
     overwrite: Overwrite,
     *,
     verify: bool,
+    permit: Permit,
 ) -> int:
     """Restore the file that ``what`` names, POINT:/PATH, to one of ``place``: a device or image, or a URL."""
-    from donjon.app.backups import open_named_point, split_name
+    from donjon.app.backups import open_to_use, split_name
     from donjon.app.volumes import volume_target
     from donjon.recovery.view import TreeView
     from donjon.recovery.volume import find_volume, restore_volume
@@ -36,7 +38,7 @@ def restore_disk(
         msg = "--overwrite if-different is about files, not disks"
         raise UsageError(msg, hint="Use --overwrite always, or leave it out.")
     name, path = split_name(what)
-    opened = open_named_point(space, name)
+    opened = open_to_use(space, name, permit)
     view = TreeView(opened.point, opened.reader)
     found, entry = find_volume(view, path)
     disk = volume_target(*place, overwrite=overwrite is Overwrite.ALWAYS, name=found)

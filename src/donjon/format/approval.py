@@ -28,6 +28,7 @@ from donjon.format.succession import MAX_SUCCESSIONS
 from donjon.format.vault import Action, VaultSecret
 
 MAX_POINTS: Final = 10_000
+MAX_MARKS: Final = 100
 MAX_REASON_BYTES: Final = 200
 MAX_LIFE_S: Final = 90 * SECONDS_PER_DAY
 NONCE_BYTES: Final = 16
@@ -45,6 +46,7 @@ class Operation(enum.IntEnum):
     CHANGE_KEYRING = 2
     CHANGE_PLAN = 3
     NAME_WRITER_KEY = 4
+    USE_SUSPECT = 5
 
 
 class ApprovalRequest(msgspec.Struct, array_like=True, frozen=True):
@@ -148,15 +150,33 @@ class WriterKey(msgspec.Struct, array_like=True, frozen=True):
         require((self.last == 0) == (self.last_point == bytes(DIGEST_BYTES)), "last point")
 
 
-Parameters = PointDeletion | KeyringChange | PlanChange | WriterKey
+class SuspectUse(msgspec.Struct, array_like=True, frozen=True):
+    """A suspect point whose contents are to be given out, and the marks that approvers know of, ascending.
 
-_PARAMETERS: Final[
-    dict[int, type[PointDeletion] | type[KeyringChange] | type[PlanChange] | type[WriterKey]]
-] = {
+    A mark is named by the digest of its evidence, so an approval serves for no later mark.
+    """
+
+    writer: bytes
+    sequence: int
+    point_id: bytes
+    marks: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        check_id(self.writer)
+        check_number(self.sequence)
+        require(all(len(one) == DIGEST_BYTES for one in (self.point_id, *self.marks)), "digest")
+        require(1 <= len(self.marks) <= MAX_MARKS, "number of marks")
+        require(all(a < b for a, b in itertools.pairwise(self.marks)), "order of the marks")
+
+
+Parameters = PointDeletion | KeyringChange | PlanChange | WriterKey | SuspectUse
+
+_PARAMETERS: Final[dict[int, type[Parameters]]] = {
     Operation.DELETE_POINTS: PointDeletion,
     Operation.CHANGE_KEYRING: KeyringChange,
     Operation.CHANGE_PLAN: PlanChange,
     Operation.NAME_WRITER_KEY: WriterKey,
+    Operation.USE_SUSPECT: SuspectUse,
 }
 
 

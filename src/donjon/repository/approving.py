@@ -16,6 +16,7 @@ from donjon.format.approval import (
     ApprovalRequest,
     KeyringChange,
     PlanChange,
+    SuspectUse,
     WriterKey,
     approval_message,
 )
@@ -181,6 +182,27 @@ def check_plan_change(
     vault.keyring.read_on(vault.store)
     if request.parameters != PlanChange(before, after):
         msg = f"request {request.request_id.hex()[:12]}: is not about these plans"
+        raise NotApproved(msg, hint=_ANEW)
+    check_open(vault, request)
+    return enough_signers(vault, require_approvers(vault), request.payload, signatures)
+
+
+def check_suspect_use(
+    vault: Vault,
+    request: Request,
+    signatures: Mapping[bytes, bytes],
+    point_id: bytes,
+    marks: Collection[bytes],
+) -> list[bytes]:
+    """The approvers who allowed a suspect point to be used in spite of these marks, as long as it is open.
+
+    Raises ``NotApproved`` if the request is about another point, or knows less marks, is not open any more,
+    or too few signed; ``IntegrityFailure`` for a signature that is wrong.
+    """
+    vault.keyring.read_on(vault.store)
+    asked = request.parameters
+    if not isinstance(asked, SuspectUse) or asked.point_id != point_id or not set(marks) <= set(asked.marks):
+        msg = f"request {request.request_id.hex()[:12]}: is not about this point with these marks"
         raise NotApproved(msg, hint=_ANEW)
     check_open(vault, request)
     return enough_signers(vault, require_approvers(vault), request.payload, signatures)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from donjon.app.approvals.approvers import KeyChoice, open_approver_key
 from donjon.app.approvals.files import RequestFile, read_merged
-from donjon.app.approvals.views import Asked, Deletion, NewKey, Views, lines_for_files
+from donjon.app.approvals.views import Asked, Deletion, NewKey, Suspect, Views, lines_for_files
 from donjon.app.setup import open_with_root, show_labels
 from donjon.app.wiring import Workspace
 from donjon.codec.digest import digest, short_id
@@ -22,6 +22,7 @@ from donjon.format.approval import (
     Parameters,
     PlanChange,
     PointDeletion,
+    SuspectUse,
     WriterKey,
     approval_message,
     hide_reason,
@@ -134,6 +135,26 @@ def unfinished(vault: Vault, is_same: Callable[[Parameters], bool]) -> Asked | N
     return max(found, key=lambda asked: len(asked.signers), default=None)
 
 
+def signed_requests(
+    vault: Vault, files: Sequence[Path], is_same: Callable[[Parameters], bool]
+) -> list[tuple[Request, dict[bytes, bytes]]]:
+    """All requests for the same with their signatures, in the vault and in files of this vault.
+
+    One in files comes first, with what is signed in the vault, too, then the newest. What is wrong in the
+    vault is passed over; raises ``UsageError``, ``KeyNotAvailable`` and ``IntegrityFailure`` for files.
+    """
+    listed = reversed(list_requests(vault, []))
+    found = [(one, read_signatures(vault, one, [])) for one in listed if is_same(one.parameters)]
+    if files:
+        merged = read_merged(files)
+        _check_vault(vault, merged, files)
+        request = parse(vault, merged.request, str(files[0]))
+        there = next((signed for one, signed in found if one.digest == request.digest), {})
+        if is_same(request.parameters):
+            found.insert(0, (request, there | merged.signatures))
+    return found
+
+
 def list_asked(workspace: Workspace, *, finished: bool) -> Listed:
     """The requests in the vault by their time; needs no key, but shows names only with one.
 
@@ -217,6 +238,9 @@ def apply(
     if isinstance(request.parameters, PlanChange):
         msg = f"request {request.request_id.hex()[:12]}: is about a plan, which is not kept in the vault"
         raise UsageError(msg, hint="Run `donjon plan adopt FILE` on the host whose plan it is.")
+    if isinstance(request.parameters, SuspectUse):
+        msg = f"request {request.request_id.hex()[:12]}: is carried out by whoever restores the point"
+        raise UsageError(msg, hint="Run `donjon restore POINT TARGET` before the request expires.")
     if isinstance(request.parameters, WriterKey):
         return _name_key(loaded, credential)
     if isinstance(request.parameters, KeyringChange):
@@ -291,9 +315,7 @@ def _load(workspace: Workspace, wanted: str | None, files: Sequence[Path]) -> Lo
     require_approvers(vault)
     if merged is None:
         return load(vault, find_request(vault, wanted or ""))
-    if merged.vault_id != vault.vault_id:
-        msg = f"{files[0]}: is a request for another vault than {vault.store.url}"
-        raise KeyNotAvailable(msg, hint="Choose the vault that it is for with --vault.")
+    _check_vault(vault, merged, files)
     request = parse(vault, merged.request, str(files[0]))
     if wanted is not None and not request.request_id.hex().startswith(wanted.lower()):
         msg = f"{files[0]}: is another request than {wanted}"
@@ -305,6 +327,12 @@ def _load(workspace: Workspace, wanted: str | None, files: Sequence[Path]) -> Lo
     return loaded
 
 
+def _check_vault(vault: Vault, merged: RequestFile, files: Sequence[Path]) -> None:
+    if merged.vault_id != vault.vault_id:
+        msg = f"{files[0]}: is a request for another vault than {vault.store.url}"
+        raise KeyNotAvailable(msg, hint="Choose the vault that it is for with --vault.")
+
+
 def _file_of(vault: Vault, asked: Asked, signatures: dict[bytes, bytes]) -> RequestFile:
     return RequestFile(vault.vault_id, asked.request.data, signatures, lines_for_files(asked))
 
@@ -313,6 +341,8 @@ def _demand_points(asked: Asked, vault: Vault) -> None:
     named = asked.what.points if isinstance(asked.what, Deletion) else ()
     if isinstance(asked.what, NewKey) and asked.what.last is not None:
         named = (asked.what.last,)
+    if isinstance(asked.what, Suspect):
+        named = (asked.what.point,)
     for doomed in named:
         if doomed.point is None:
             msg = (

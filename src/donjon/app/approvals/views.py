@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from donjon.app.approvals.approvers import Approvers, NamedApprover, named, named_members
 from donjon.app.queries import writer_names
+from donjon.app.verdicts.marks import ShownMark, mark_by_digest
 from donjon.codec.digest import short_id
 from donjon.core.clock import iso
 from donjon.core.errors import IntegrityFailure, KeyNotAvailable, ObjectNotFound
@@ -15,6 +16,7 @@ from donjon.format.approval import (
     KeyringChange,
     PlanChange,
     PointDeletion,
+    SuspectUse,
     WriterKey,
     approval_message,
 )
@@ -104,8 +106,16 @@ class NewKey:
     last: Doomed | None
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A suspect point that is to be given out, and what makes it suspect."""
+
+    point: Doomed
+    marks: tuple[ShownMark, ...]
+
+
 #: What a request asks for.
-What = Deletion | Change | Removal | NewPlan | NewKey
+What = Deletion | Change | Removal | NewPlan | NewKey | Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,9 @@ class Views:
                 return self._removal(subject)
             case WriterKey() as asked:
                 return self._new_key(asked)
+            case SuspectUse(writer, sequence, point_id, marks):
+                shown = tuple(mark_by_digest(self._vault, point_id, one) for one in marks)
+                return Suspect(self._look(DoomedPoint(writer, sequence, point_id)), shown)
 
     def _removal(self, subject: bytes) -> Removal:
         member = self._vault.keyring.members.get(subject)
@@ -259,6 +272,9 @@ def lines_for_files(asked: Asked) -> list[str]:
         case NewKey(writer_id, _, _, key_id, last):
             lines += [f"let the key {key_id.hex()} sign for the writer {writer_id.hex()};"]
             lines += [f"of its points those up to {last.point_id.hex()} count" if last else "no point counts"]
+        case Suspect(point, marks):
+            lines += [f"give out the point {point.point_id.hex()}, which these verdicts call suspect:"]
+            lines += [mark.digest.hex() for mark in marks]
         case NewPlan(before, after):
             lines += [f"replace the plan {before.hex()} by {after.hex()}"]
     return lines

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from donjon.app.approvals.files import RequestFile, read_merged
-from donjon.app.approvals.requests import UNFINISHED, Asking, ask
+from donjon.app.approvals.files import RequestFile
+from donjon.app.approvals.requests import UNFINISHED, Asking, ask, signed_requests
 from donjon.app.approvals.views import Asked, Views
 from donjon.app.plans.files import (
     Adoption,
@@ -25,7 +25,7 @@ from donjon.core.clock import Clock
 from donjon.core.errors import IntegrityFailure, NotApproved, Refused
 from donjon.format.approval import PlanChange
 from donjon.plan.changes import Weakening, weakenings
-from donjon.repository.approvals import Request, list_requests, parse, read_signatures
+from donjon.repository.approvals import Request
 from donjon.repository.approving import check_plan_change
 from donjon.repository.vault import Vault
 
@@ -147,17 +147,9 @@ class _Signed:
 
     def of(self, vault: Vault, change: PlanChange) -> list[tuple[Request, dict[bytes, bytes]]]:
         """All requests for this change that are not used up, with their signatures."""
-        found = [(one, read_signatures(vault, one, [])) for one in list_requests(vault, [])]
-        if paths := self._files.get(vault.vault_id):
-            merged = read_merged(paths)
-            request = parse(vault, merged.request, str(paths[0]))
-            there = next((signed for one, signed in found if one.digest == request.digest), {})
-            found.insert(0, (request, there | merged.signatures))
-        return [
-            (one, signed)
-            for one, signed in found
-            if one.parameters == change and one.digest.hex() not in self.used
-        ]
+        files = self._files.get(vault.vault_id, [])
+        found = signed_requests(vault, files, lambda asked: asked == change)
+        return [(one, signed) for one, signed in found if one.digest.hex() not in self.used]
 
     def use(self, vault: Vault, change: PlanChange) -> str | None:
         """The request that enough approvers of a vault signed, used up; None if there is none."""

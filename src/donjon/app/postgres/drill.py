@@ -15,6 +15,7 @@ from typing import Any, Final
 from donjon.app.evidence import Recorded, record_or_tell, recorder_for
 from donjon.app.postgres.archive import WalArchive
 from donjon.app.postgres.servers import ServerPoint, check_time, find_server_point
+from donjon.app.verdicts.permits import NO_PERMIT, Permit
 from donjon.app.wiring import Workspace
 from donjon.core.errors import DonjonError, TargetFailed
 from donjon.core.events import Progress, StopCheck
@@ -55,6 +56,7 @@ class Wanted:
     sign: Path | None = None
     out: Path | None = None
     in_vault: bool = True
+    permit: Permit = NO_PERMIT
 
 
 @dataclass(slots=True)
@@ -109,7 +111,9 @@ class _Drill:
         self._workspace, self._vault, self._wanted = workspace, vault, wanted
         self._progress, self._stop = progress, stop
         catalogue = WalArchive(workspace, vault, "").catalogue
-        self._found: ServerPoint = find_server_point(workspace, vault, catalogue, wanted.point, progress)
+        self._found: ServerPoint = find_server_point(
+            workspace, vault, catalogue, wanted.point, wanted.permit, progress
+        )
         check_time(self._found, wanted.time)
         facts = self._found.facts
         names = _PROGRAMS if self._found.is_base else (*_PROGRAMS, *_FOR_DUMPS)

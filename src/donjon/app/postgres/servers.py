@@ -15,6 +15,7 @@ import msgspec
 
 from donjon.app.backups import BackupRequest, back_up
 from donjon.app.postgres.archive import Catalogue, KnownPoint
+from donjon.app.verdicts.permits import NO_PERMIT, Permit, check_permit
 from donjon.app.wiring import Workspace
 from donjon.backup.run import Outcome
 from donjon.core.clock import iso
@@ -102,12 +103,13 @@ def content(point: OpenPoint, tree: Tree, name: bytes) -> Iterator[bytes | memor
 
 
 def find_server_point(
-    workspace: Workspace, vault: Vault, catalogue: Catalogue, name: str, progress: Progress
+    workspace: Workspace, vault: Vault, catalogue: Catalogue, name: str, permit: Permit, progress: Progress
 ) -> ServerPoint:
     """The point that ``WORKLOAD@latest``, ``WORKLOAD@TIME`` or an id means.
 
     Points of the log are passed over without being opened, as there may be thousands. Raises
-    ``PointNotFound``, and ``UsageError`` for a point that is none of a server.
+    ``PointNotFound``, ``UsageError`` for a point that is none of a server, and ``Refused`` and
+    ``NotApproved`` for a suspect point that the permit is not for.
     """
     workload, separator, moment = name.rpartition("@")
     if separator:
@@ -120,6 +122,7 @@ def find_server_point(
         point = catalogue.open(fitting[-1])
     else:
         (point,) = find_points(vault, name)
+    check_permit(workspace, vault, point, permit)
     return ServerPoint.read(point, Tree(point, workspace.reader(vault, progress)))
 
 
@@ -138,6 +141,7 @@ class RestoreWanted:
     lsn: str | None = None
     uses_wal: bool = True
     command: str | None = None
+    permit: Permit = NO_PERMIT
 
 
 @dataclass(slots=True)
@@ -157,7 +161,7 @@ def restore_server(
     """Make a data directory of a base backup. Raises ``Refused`` if it would lie over something."""
     vault = workspace.open_for_reading()
     catalogue = Catalogue(workspace, vault)
-    found = find_server_point(workspace, vault, catalogue, wanted.point, progress)
+    found = find_server_point(workspace, vault, catalogue, wanted.point, wanted.permit, progress)
     check_time(found, wanted.time)
     command = wanted.command or fetch_command(workspace, found)
     goal = Goal(command if wanted.uses_wal else None, wanted.time, wanted.lsn)
