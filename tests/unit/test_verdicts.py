@@ -24,6 +24,7 @@ from donjon.repository.records import auditor_record, custodian_record, removal_
 from donjon.repository.vault import Vault, open_vault
 from donjon.repository.verdicts import read_verdicts, standing_marks
 from donjon.stores.base import ObjectInfo
+from donjon.stores.observe import ObservingStore
 from donjon.stores.wrapper import StoreWrapper
 from tests.approving import Council, key_id
 
@@ -262,3 +263,19 @@ def test_parameters_that_none_can_have(bench: Bench, marks: tuple[bytes, ...], p
     payload[1] = msgspec.msgpack.encode([bytes(16), 1, ONE, many])
     with pytest.raises(IntegrityFailure):
         decode_request(msgspec.msgpack.encode(payload), "hostile")
+
+
+def test_other_evidence_is_read_only_once(bench: Bench, tmp_path: Path) -> None:
+    bench.mark()
+    bench.say("auditor", evidence_row("delete", "refused", "refused", Outcome.PASSED), kind="drill")
+    counted = ObservingStore(bench.council.store)
+    vault = open_vault(counted)
+    seen = SeenVerdicts(tmp_path, vault)
+    others = seen.read_others()
+    shown, _ = read_verdicts(vault, [], {}, others)
+    assert len(others) == len(shown) == 1
+    seen.keep_others(others)
+    before = counted.report()["get"].calls
+    again, _ = read_verdicts(vault, [], {one.digest: one for one in shown}, seen.read_others())
+    assert [one.digest for one in again] == [one.digest for one in shown]
+    assert counted.report()["get"].calls == before

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from donjon.core.errors import IntegrityFailure, ObjectNotFound
+from donjon.core.events import never_stop
 from donjon.format import names
 from donjon.format.verdict import KIND, Said, read_row
 from donjon.repository.evidence import SignedEvidence, Standing, is_trusted, read_evidence
+from donjon.repository.parallel import in_order
 from donjon.repository.vault import Vault
+from donjon.stores.base import ObjectInfo
 from donjon.stores.first_versions import first_of_each
+
+_THREADS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +38,39 @@ Marks = dict[bytes, tuple[Mark, ...]]
 
 
 def read_verdicts(
-    vault: Vault, damaged: list[IntegrityFailure], kept: Mapping[bytes, SignedEvidence]
+    vault: Vault,
+    damaged: list[IntegrityFailure],
+    kept: Mapping[bytes, SignedEvidence],
+    others: set[str] | None = None,
 ) -> tuple[list[SignedEvidence], list[SignedEvidence]]:
     """All verdicts that the store shows, and those of ``kept``, by their digests, that it does not show.
 
     What is wrong with any evidence is added to ``damaged``, so that nobody keeps others from a point by
-    planting rubbish. Whether verdicts count is for ``standing_marks`` to say.
+    planting rubbish. ``others`` are names of evidence that is known to be no verdict, which is not read, and
+    gets those that are read now. Whether verdicts count is for ``standing_marks`` to say.
     """
     vault.keyring.read_on(vault.store)
+    others = set() if others is None else others
     missing = {names.evidence(key): one for key, one in kept.items()}
-    shown = []
-    for info in first_of_each(vault.store.list(names.EVIDENCE)):
+    shown: list[SignedEvidence] = []
+
+    def read(info: ObjectInfo) -> SignedEvidence | IntegrityFailure | None:
         try:
-            signed = missing.pop(info.name, None) or read_evidence(vault, info)
+            return missing.get(info.name) or read_evidence(vault, info)
         except ObjectNotFound:  # its lock ended, and somebody removed it since it was listed
-            continue
+            return None
         except IntegrityFailure as error:
-            damaged.append(error)
-            continue
-        if signed.evidence.kind == KIND:
-            shown.append(signed)
+            return error
+
+    listed = (info for info in first_of_each(vault.store.list(names.EVIDENCE)) if info.name not in others)
+    for found in in_order(_THREADS, read, listed, never_stop, "donjon-verdicts"):
+        if isinstance(found, IntegrityFailure):
+            damaged.append(found)
+        elif found is not None and found.evidence.kind == KIND:
+            shown.append(found)
+            missing.pop(names.evidence(found.digest), None)
+        elif found is not None:
+            others.add(names.evidence(found.digest))
     return shown, list(missing.values())
 
 

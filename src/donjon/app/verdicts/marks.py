@@ -58,8 +58,12 @@ def look_up(workspace: Workspace, vault: Vault) -> Verdicts:
     """
     seen = SeenVerdicts(workspace.home.folder, vault)
     found = Verdicts(vault)
-    shown, found.hidden = read_verdicts(vault, found.damaged, seen.read())
+    known = seen.read_others()
+    others = set(known)
+    shown, found.hidden = read_verdicts(vault, found.damaged, seen.read(), others)
     seen.keep(shown)
+    if others != known:
+        seen.keep_others(others)
     found.all = [*shown, *found.hidden]
     found.marks = standing_marks(vault, found.all)
     return found

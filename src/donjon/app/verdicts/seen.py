@@ -1,6 +1,7 @@
 """The verdicts of a vault that this host saw, in whichever copy, so that no store takes a mark back.
 
 No checkpoint names evidence, and its lock is not extended. What was seen counts as long as it is remembered.
+Other evidence is remembered by its name alone, so that it is read only once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class SeenVerdicts:
     def __init__(self, home: Path, vault: Vault) -> None:
         self._vault = vault
         self._folder = home / "pins" / f"{vault.vault_id.hex()}.verdicts"
+        self._others = home / "pins" / f"{vault.vault_id.hex()}.others"
 
     def read(self) -> dict[bytes, SignedEvidence]:
         """Them by their digests. Raises ``KeyNotAvailable`` if one cannot be read or was changed."""
@@ -45,6 +47,18 @@ class SeenVerdicts:
                 raise KeyNotAvailable(msg, hint=hint) from error
             found[one.digest] = one
         return found
+
+    def read_others(self) -> set[str]:
+        """The names of evidence that is no verdict; fewer if they cannot be read."""
+        try:
+            return set(self._others.read_text("ascii").split())
+        except (OSError, ValueError):
+            return set()
+
+    def keep_others(self, others: Iterable[str]) -> None:
+        """Remember the names of evidence that is no verdict."""
+        private_folder(self._others.parent)
+        replace_private(self._others, "".join(f"{name}\n" for name in sorted(others)).encode("ascii"))
 
     def keep(self, verdicts: Iterable[SignedEvidence]) -> None:
         """Remember verdicts with the time at which a store first showed to have them."""
