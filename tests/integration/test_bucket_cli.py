@@ -191,6 +191,8 @@ def test_nothing_is_overwritten_unless_told(
     with contextlib.closing(new_s3(s3_server.make_bucket(locks=False), s3_server.endpoint)) as target:
         put_all(target, {"same": b"1" * 100, "other": b"mine", "large": b"mine"})
         before = {row.key: row for page in target.pages() for row in page}
+        refused = command.run("restore", "latest", "--to", address(target), "--record", code=2)
+        assert b"holds something" in refused.stderr
         assert command.json("restore", "latest", "--to", address(target))["kept"] == 3
         assert {row.key: row for page in target.pages() for row in page} == before
         done = command.json("restore", "latest", "--to", address(target), "--overwrite", "if-different")

@@ -39,6 +39,11 @@ def test_a_device_is_backed_up_looked_into_and_restored(donjon: Donjon, image: P
     assert_same(image, tmp_path / "back.img")
     text = donjon.text("restore", "disk@latest", "--to-device", tmp_path / "again.img")
     assert text == f"Restored 30.0 MiB, 7.0 MiB of them data, to {tmp_path / 'again.img'}\n"
+    signed = donjon.json("restore", "disk@latest", "--to-device", tmp_path / "timed.img", "--record")[
+        "evidence"
+    ]
+    row = donjon.json("evidence", "show", signed)["rows"][0]
+    assert (row["outcome"], str(30 * MIB) in row["seen"]) == ("passed", True)
     again = donjon.run("restore", "disk@latest", "--to-device", tmp_path / "again.img", code=1)
     assert b"is there already" in again.stderr
     assert b"--overwrite always" in again.stderr

@@ -13,6 +13,7 @@ from donjon.core.pace import Pace
 from donjon.plan.model import Credential
 from donjon.plan.workloads import Bucket
 from donjon.recovery.request import Request
+from donjon.repository.points import OpenPoint
 from donjon.sources.bucket.inventory import inventory_pages
 from donjon.sources.bucket.source import BucketSource
 from donjon.targets.bucket.target import BucketTarget
@@ -44,11 +45,15 @@ def open_objects(
     return S3Objects(address, pace, profile=given.aws_profile)
 
 
-def bucket_target(url: str, request: Request) -> BucketTarget:
-    """Where a restore to a bucket goes. Raises ``UsageError`` for an address that is none."""
-    of_bucket = any(is_bucket(os.fsdecode(path)) for path in request.point.body.sources)
-    whole = of_bucket and not request.under
-    return BucketTarget(open_objects(url), request.overwrite, keys=of_bucket, whole=whole)
+def is_of_bucket(point: OpenPoint) -> bool:
+    """Whether a point is of a bucket, so that its paths are those of keys."""
+    return any(is_bucket(os.fsdecode(path)) for path in point.body.sources)
+
+
+def bucket_target(objects: Objects, request: Request) -> BucketTarget:
+    """Where a restore to a bucket goes."""
+    of_bucket = is_of_bucket(request.point)
+    return BucketTarget(objects, request.overwrite, keys=of_bucket, whole=of_bucket and not request.under)
 
 
 @contextmanager

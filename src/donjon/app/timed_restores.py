@@ -14,9 +14,9 @@ from donjon.app.evidence import Recorded, Recorder
 from donjon.app.evidence_rows import RESTORE, restore_row
 from donjon.app.wiring import Workspace
 from donjon.catalog import facts
+from donjon.clouds.objects.base import Objects
 from donjon.core.clock import Clock, system_clock
 from donjon.core.errors import DonjonError, UsageError
-from donjon.recovery.restore import Restored
 
 
 class Stopwatch:
@@ -28,31 +28,20 @@ class Stopwatch:
         self._recorder: Recorder | None = None
 
     def prepare(
-        self,
-        workspace: Workspace,
-        opened: Opened,
-        sign: Path | None,
-        environment: Mapping[str, str],
-        target: Path,
+        self, workspace: Workspace, opened: Opened, sign: Path | None, environment: Mapping[str, str]
     ) -> None:
-        """Find who signs, before anything is restored.
-
-        Raises what ``Recorder`` raises, and ``UsageError`` for a target that holds something already.
-        """
-        if target.exists() and any(target.iterdir()):
-            msg = f"{target}: holds something, and what is there already takes no time to restore"
-            raise UsageError(msg, hint="Restore into a new folder, or leave out --record.")
+        """Find who signs, before anything is restored. Raises what ``Recorder`` raises."""
         self._recorder = Recorder(workspace, opened.vault, credential=sign, environment=environment, out=None)
 
-    def record(self, opened: Opened, done: Restored) -> Recorded | None:
+    def record(self, opened: Opened, size_bytes: int, *, whole: bool) -> Recorded | None:
         """Stop, and sign if that was prepared. Raises what stores raise."""
         if self._recorder is None:
             return None
-        row = restore_row(opened.point.point_id, self._seconds(), done.size_bytes, whole=_is_sound(done))
+        row = restore_row(opened.point.point_id, self._seconds(), size_bytes, whole=whole)
         return self._recorder.record(RESTORE, opened.vault.store.url, [row])
 
     def remember(
-        self, home: Home, environment: Mapping[str, str], opened: Opened, done: Restored
+        self, home: Home, environment: Mapping[str, str], opened: Opened, size_bytes: int, *, whole: bool
     ) -> str | None:
         """Write it down if this host has a catalog; why that failed, for a restore never fails with it."""
         if not environment.get(CATALOG_VARIABLE) and not (home.folder / "catalog.db").exists():
@@ -65,8 +54,8 @@ class Stopwatch:
             "restore",
             self._started_at,
             self._seconds(),
-            done.size_bytes,
-            _is_sound(done),
+            size_bytes,
+            whole,
         )
         try:
             facts.put_restore(open_catalog(home, environment, patience_s=SHORT_PATIENCE_S), row)
@@ -78,5 +67,18 @@ class Stopwatch:
         return time.monotonic() - self._began
 
 
-def _is_sound(done: Restored) -> bool:
-    return not (done.problems or done.damage)
+def check_new_folder(folder: Path) -> None:
+    """Raises ``UsageError`` for a target that holds something already."""
+    if folder.exists() and any(folder.iterdir()):
+        raise _holds_something(str(folder), "into a new folder")
+
+
+def check_new_bucket(objects: Objects) -> None:
+    """Raises ``UsageError`` for a prefix below which there is something already."""
+    if any(objects.pages()):
+        raise _holds_something(objects.url, "to another prefix")
+
+
+def _holds_something(where: str, better: str) -> UsageError:
+    msg = f"{where}: holds something, and what is there already takes no time to restore"
+    return UsageError(msg, hint=f"Restore {better}, or leave out --record.")

@@ -24,7 +24,7 @@ Made = tuple[tuple[bytes, ...], "MakeSource"]
 
 
 class BucketVersions(enum.StrEnum):
-    """Which versions of the objects of a bucket are backed up."""
+    """Which versions of the objects of a bucket are backed up or restored."""
 
     CURRENT = "current"
     ALL = "all"

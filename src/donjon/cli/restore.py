@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from donjon.cli.backup_source import BucketVersions
 from donjon.cli.common import (
     JsonOption,
     KitOption,
@@ -23,16 +23,14 @@ from donjon.cli.evidence import SignOption
 from donjon.cli.interrupt import stopping
 from donjon.cli.output import Output, shown
 from donjon.cli.permits import AlthoughOption, ApprovalOption, permit
+from donjon.cli.restoring import How, end_timing, problem_rows, restore_code, start_timing
 from donjon.core.errors import UsageError
 from donjon.core.units import format_size
 from donjon.targets.base import Overwrite
 
 if TYPE_CHECKING:
-    from donjon.app.evidence import Recorded
-    from donjon.app.verdicts.permits import Permit
     from donjon.app.wiring import Workspace
     from donjon.format.entries import Entry
-    from donjon.format.segments import Problem
     from donjon.recovery.request import Request
     from donjon.recovery.restore import Restored
     from donjon.repository.points import OpenPoint
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from donjon.targets.bucket.target import BucketTarget
     from donjon.targets.parallel import ParallelTreeTarget
 
-_INTEGRITY = 12
-_UNREADABLE = 3
 _OUTLOOK = "What is restored stays, and the same restore goes on from there."
 
 EPILOG = """\b
@@ -49,6 +45,7 @@ Examples:
   donjon restore latest /restore               /srv/web comes to /restore/srv/web
   donjon restore web@latest:/srv/web /srv/web  what is in it, to where it was
   donjon restore photos@latest --to gs://other/photos
+  donjon restore photos@latest --to s3://empty --versions all
   donjon restore latest:/etc/fstab /restore    one file, to /restore/fstab
   donjon restore latest /restore --include '*.sql' --exclude '/srv/old/'
   donjon restore latest / --overwrite if-different --dry-run
@@ -58,8 +55,9 @@ Examples:
 \b
 JSON: {"dry_run", "files", "directories", "others", "kept", "verified", "bytes",
 "problems": [{"path", "reason"}], "damage": [{"path", "reason"}], "evidence"}; evidence is null if none
-was signed; --dry-run has "replaced" instead of "verified", and no "evidence"; --to-device and --to have
-{"bytes", "bytes_written", "verified", "made", "notes"}."""
+was signed; --dry-run has "replaced" instead of "verified", and no "evidence"; --versions all has "versions"
+instead of "directories", "others" and "kept"; --to-device and --to a disk have
+{"bytes", "bytes_written", "verified", "made", "notes", "evidence"}."""
 
 
 def restore(
@@ -99,6 +97,9 @@ def restore(
     ] = Overwrite.NEVER,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file back and compare.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Restore what is undamaged.")] = False,
+    versions: Annotated[
+        BucketVersions, typer.Option("--versions", help="With --to a bucket: its older versions, too.")
+    ] = BucketVersions.CURRENT,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -118,8 +119,9 @@ def restore(
     image file; POINT may do without a path if it has no other file.
 
     What is there already stays as it is unless --overwrite says otherwise. Patterns are matched against the
-    paths in the point. With --record the time that a whole point took, into an empty folder, is signed
-    evidence, by which `donjon status` judges the RTO.
+    paths in the point. With --record the time that a whole point took, to where nothing was, is signed
+    evidence, by which `donjon status` judges the RTO. With --versions all a bucket gets its history back:
+    older versions and delete markers first, in their order, and what is current over them.
 
     A point that is marked as suspect is refused, unless enough approvers allowed it (`donjon verdict
     request`), or in a vault without approvers with --although-suspect. Ends with 3 if the target refused
@@ -131,40 +133,32 @@ def restore(
     if sum(place is not None for place in (target, to_device, to)) != 1:
         msg = "a restore has one target"
         raise UsageError(msg, hint="Name a folder, or use --to-device PATH or --to URL.")
-    if target is None and (dry_run or record):
-        msg = "--dry-run and --record are about folders"
-        raise UsageError(msg, hint="Restore into a folder, or leave them out.")
+    if target is None and dry_run:
+        msg = "--dry-run is about folders"
+        raise UsageError(msg, hint="Restore into a folder, or leave it out.")
+    is_to_bucket = to is not None and is_bucket(to)
+    if versions is BucketVersions.ALL and not is_to_bucket:
+        msg = "--versions all is about restores to buckets"
+        raise UsageError(msg, hint="Name one with --to, or leave it out: folders get all versions.")
     patterns = (tuple(include or ()), tuple(exclude or ()))
     space = workspace(vault, kit, passphrase_file)
-    if to_device is not None or (to is not None and not is_bucket(to)):
+    allowed = permit(approval, although=although_suspect)
+    how = How(overwrite, verify, keep_going, dry_run, record, sign, allowed)
+    if to_device is not None or (to is not None and not is_to_bucket):
         if any(patterns) or keep_going:
             msg = "--include, --exclude and --keep-going are about trees"
             raise UsageError(msg, hint="A disk is restored as a whole; leave them out.")
         from donjon.cli.restore_volume import restore_disk
 
-        return restore_disk(
-            out,
-            space,
-            point,
-            (to_device, to),
-            overwrite,
-            verify=verify,
-            permit=permit(approval, although=although_suspect),
-        )
-    allowed = permit(approval, although=although_suspect)
-    how = _How(overwrite, verify, keep_going, dry_run, record, sign, allowed)
+        return restore_disk(out, space, point, (to_device, to), how)
+    if to is not None and versions is BucketVersions.ALL:
+        if any(patterns):
+            msg = "--versions all restores a whole point to an empty place"
+            raise UsageError(msg, hint="Leave out --include and --exclude.")
+        from donjon.cli.restore_history import restore_history
+
+        return restore_history(out, space, point, to, how)
     return _restore_tree(out, space, point, target or to or "", patterns, how)
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    overwrite: Overwrite
-    verify: bool
-    keep_going: bool
-    dry_run: bool
-    record: bool
-    sign: Path | None
-    permit: Permit
 
 
 def _restore_tree(
@@ -173,7 +167,7 @@ def _restore_tree(
     what: str,
     place: Path | str,
     patterns: tuple[tuple[str, ...], tuple[str, ...]],
-    how: _How,
+    how: How,
 ) -> int:
     """Restore a point, or what the patterns choose of it, to a folder or to the address of a bucket."""
     from donjon.app.backups import open_to_use, split_name
@@ -185,13 +179,9 @@ def _restore_tree(
     name, under = split_name(what)
     select = choose(*patterns)
     is_whole = not under and select is None
-    if how.record and not is_whole:
-        msg = "only the restore of a whole point tells how long recovery takes"
-        raise UsageError(msg, hint="Leave out --record, or the path and the patterns.")
     watch = Stopwatch()
     opened = open_to_use(space, name, how.permit)
-    if how.record and isinstance(place, Path):
-        watch.prepare(space, opened, how.sign, os.environ, place)
+    start_timing(space, opened, how, watch, whole=is_whole)
     request = Request(
         opened.point, under, select, how.overwrite, keep_going=how.keep_going, verify=how.verify
     )
@@ -202,19 +192,19 @@ def _restore_tree(
     with stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:
         if is_whole:
             progress.total(items=_items(opened.point), size_bytes=opened.point.body.size_bytes)
-        with _target(place, request) as tree:
+        with _target(place, request, new=how.record) as tree:
             done = carry_out(request, opened.reader, tree, progress, stop)
             warnings = tree.warnings()
     out.warn_all([f"{shown(path)}: {reason}" for path, reason in warnings])
-    recorded = watch.record(opened, done)
-    is_timed = is_whole and isinstance(place, Path) and not done.kept
-    if is_timed and (fault := watch.remember(space.home, os.environ, opened, done)):
-        out.warn(fault)
-    _tell(out, done, recorded, verify=how.verify)
-    return _exit_code(done.problems, done.damage)
+    evidence = None
+    if is_whole and not done.kept:
+        sound = not (done.problems or done.damage)
+        evidence = end_timing(out, space, opened, watch, done.size_bytes, sound=sound)
+    _tell(out, done, evidence, verify=how.verify)
+    return restore_code(done.problems, done.damage)
 
 
-def _tell(out: Output, done: Restored, recorded: Recorded | None, *, verify: bool) -> None:
+def _tell(out: Output, done: Restored, evidence: str | None, *, verify: bool) -> None:
     data = {
         "dry_run": False,
         "files": done.files,
@@ -223,42 +213,40 @@ def _tell(out: Output, done: Restored, recorded: Recorded | None, *, verify: boo
         "kept": done.kept,
         "verified": done.verified,
         "bytes": done.size_bytes,
-        "problems": _rows(done.problems),
-        "damage": _rows(done.damage),
-        "evidence": recorded.signed.digest.hex() if recorded else None,
+        "problems": problem_rows(done.problems),
+        "damage": problem_rows(done.damage),
+        "evidence": evidence,
     }
     text = f"Restored {done.files} files, {format_size(done.size_bytes)}; kept {done.kept}"
     if verify:
         text += f"; read back and compared {done.verified}"
     if done.problems or done.damage:
         text += f"; {len(done.problems)} refused by the target, {len(done.damage)} damaged"
-    if recorded is not None:
-        text += f"; evidence {recorded.signed.digest.hex()[:12]}"
+    if evidence:
+        text += f"; evidence {evidence[:12]}"
     out.result(data, text)
 
 
-def _target(place: Path | str, request: Request) -> ParallelTreeTarget | BucketTarget:
-    if isinstance(place, str):
-        from donjon.app.buckets import bucket_target
+def _target(place: Path | str, request: Request, *, new: bool) -> ParallelTreeTarget | BucketTarget:
+    """What is restored to, which must hold nothing if ``new``."""
+    from donjon.app.timed_restores import check_new_bucket, check_new_folder
 
-        return bucket_target(place, request)
+    if isinstance(place, str):
+        from donjon.app.buckets import bucket_target, open_objects
+
+        objects = open_objects(place)
+        if new:
+            check_new_bucket(objects)
+        return bucket_target(objects, request)
     from donjon.targets.parallel import ParallelTreeTarget
 
+    if new:
+        check_new_folder(place)
     return ParallelTreeTarget(place, request.overwrite)
-
-
-def _exit_code(problems: list[Problem], damage: list[Problem]) -> int:
-    if damage:
-        return _INTEGRITY
-    return _UNREADABLE if problems else 0
 
 
 def _items(point: OpenPoint) -> int:
     return point.body.files + point.body.directories + point.body.others
-
-
-def _rows(problems: list[Problem]) -> list[dict[str, str]]:
-    return [{"path": shown(problem.path), "reason": problem.reason} for problem in problems]
 
 
 def _dry_run(out: Output, request: Request, reader: ChunkReader, target: Path) -> int:
@@ -278,12 +266,12 @@ def _dry_run(out: Output, request: Request, reader: ChunkReader, target: Path) -
         "replaced": planned.replaced,
         "kept": planned.kept,
         "bytes": planned.size_bytes,
-        "problems": _rows(planned.problems),
-        "damage": _rows(planned.damage),
+        "problems": problem_rows(planned.problems),
+        "damage": problem_rows(planned.damage),
     }
     text = f"Would restore {planned.files} files, {format_size(planned.size_bytes)}, and make "
     text += f"{planned.directories} folders; replace {planned.replaced}, keep {planned.kept}"
     if planned.problems or planned.damage:
         text += f"; the target would refuse {len(planned.problems)}, {len(planned.damage)} damaged"
     out.result(data, text)
-    return _exit_code(planned.problems, planned.damage)
+    return restore_code(planned.problems, planned.damage)

@@ -18,7 +18,10 @@ Select = Callable[[bytes, Entry], bool]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to restore. ``under`` is a path of the point whose content goes right into the target."""
+    """What to restore. ``under`` is a path of the point whose content goes right into the target.
+
+    ``in_order``: what follows in the point is begun when what comes before it is done, batch by batch.
+    """
 
     point: OpenPoint
     under: bytes = b""
@@ -26,6 +29,7 @@ class Request:
     overwrite: Overwrite = Overwrite.NEVER
     keep_going: bool = False
     verify: bool = False
+    in_order: bool = False
 
 
 def selected(

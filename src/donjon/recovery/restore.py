@@ -145,6 +145,8 @@ class _Restore:
     def _make_file(self, path: bytes, entry: Entry) -> None:
         if entry.size > _BATCH_BYTES:
             self._submit_batch()
+            if self._request.in_order:
+                self._wait()
             with self._item(path, entry.size):
                 self._make_large(path, entry)
             return
@@ -171,7 +173,7 @@ class _Restore:
         self._under_way.append(self._pool.submit(work))
 
     def _wait_for_room(self) -> None:
-        while len(self._under_way) >= _UNDER_WAY:
+        while len(self._under_way) >= (1 if self._request.in_order else _UNDER_WAY):
             self._under_way.popleft().result()
 
     def _wait(self) -> None:

@@ -117,6 +117,14 @@ class ObjectsTests:
             objects.read(self.one(objects), most_bytes=4999)
         assert len(objects.read(self.one(objects), most_bytes=5000).data) == 5000
 
+    def test_what_is_hidden_is_not_current_any_more(self, objects: Objects) -> None:
+        objects.put("in here/a", b"1", Metadata(), replace=False)
+        objects.hide("in here/a")
+        assert objects.look("in here/a") is None
+        assert [row for page in objects.pages() for row in page] == []
+        assert not objects.keeps_versions()
+        assert [row for page in objects.pages(versions=True) for row in page] == []
+
     def test_what_is_missing(self, objects: Objects) -> None:
         assert objects.look("in here/none") is None
         with pytest.raises(ObjectNotFound):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -30,6 +32,7 @@ from donjon.core.errors import (
     CredentialsRejected,
     DonjonError,
     ObjectNotFound,
+    PermissionMissing,
     StoreError,
     StoreUnavailable,
 )
@@ -59,6 +62,8 @@ _BLOBS: Final = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs
 _READ: Final = f"{_BLOBS}/read"
 _TAGS: Final = f"{_BLOBS}/tags/read"
 _WRITE: Final = f"{_BLOBS}/write"
+_DELETE: Final = f"{_BLOBS}/delete"
+_DELETE_VERSION: Final = f"{_BLOBS}/deleteBlobVersion/action"
 
 
 class AzureObjects:
@@ -164,6 +169,20 @@ class AzureObjects:
         return _Blocks(
             lambda request: self._ask(request, key, _WRITE), blob, metadata, part_bytes, replace=replace
         )
+
+    def hide(self, key: str) -> None:
+        self._ask(self._blob(key).delete_blob, key, _DELETE)
+
+    def keeps_versions(self) -> bool:
+        """Azure tells it to the owner of the account alone; anybody else by the answer to a put."""
+        probe = f"{self.prefix}donjon-probe-{secrets.token_hex(8)}"
+        blob = self._blob(probe)
+        version = self._ask(lambda: blob.upload_blob(b"", overwrite=True), probe, _WRITE).get("version_id")
+        self._ask(blob.delete_blob, probe, _DELETE)
+        if version:
+            with contextlib.suppress(StoreError, PermissionMissing):  # it is empty, and in nobody's way
+                self._ask(lambda: blob.delete_blob(version_id=version), probe, _DELETE_VERSION)
+        return bool(version)
 
     def fitting(self, metadata: Metadata) -> tuple[Metadata, list[str]]:
         return fit(metadata, _RULES)

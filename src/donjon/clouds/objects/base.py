@@ -127,6 +127,15 @@ class Objects(Protocol):
     def start(self, key: str, size_bytes: int, metadata: Metadata, *, replace: bool) -> Upload:
         """Begin to put a large object."""
 
+    def hide(self, key: str) -> None:
+        """Delete what is current under a key, as people do.
+
+        Where versions are kept it becomes an older one; S3 lays a delete marker over it.
+        """
+
+    def keeps_versions(self) -> bool:
+        """Whether what is replaced or deleted stays as an older version."""
+
     def fitting(self, metadata: Metadata) -> tuple[Metadata, list[str]]:
         """What this provider can keep of the metadata, and what not, in words."""
 

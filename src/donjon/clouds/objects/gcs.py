@@ -44,6 +44,8 @@ _RULES: Final = Rules(
 _LIST: Final = "storage.objects.list"
 _GET: Final = "storage.objects.get"
 _CREATE: Final = "storage.objects.create"
+_DELETE: Final = "storage.objects.delete"
+_LOOK: Final = "storage.buckets.get"
 _FIELDS: Final = (
     "content_type", "content_encoding", "content_language", "content_disposition", "cache_control",
 )  # fmt: skip
@@ -139,6 +141,13 @@ class GcsObjects:
             **_condition(replace=replace),
         )
         return _Resumable(lambda request: self._ask_once(request, key, _CREATE), writer)
+
+    def hide(self, key: str) -> None:
+        self._ask(lambda: self._bucket.blob(key).delete(retry=None, timeout=_TIMEOUT_S), key, _DELETE)
+
+    def keeps_versions(self) -> bool:
+        self._ask(lambda: self._bucket.reload(retry=None, timeout=_TIMEOUT_S), "", _LOOK)
+        return bool(self._bucket.versioning_enabled)
 
     def fitting(self, metadata: Metadata) -> tuple[Metadata, list[str]]:
         return fit(metadata, _RULES)

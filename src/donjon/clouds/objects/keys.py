@@ -46,6 +46,11 @@ def folder_of(key: bytes) -> bytes:
     return b"/".join(name for part in key.split(b"/") for name in _names(part, FOLDER, marked=False))
 
 
+def key_of_folder(path: bytes) -> bytes:
+    """The key that a directory is called like. Raises ``IntegrityFailure`` for a path that no key has."""
+    return key_of(path + b"/x").removesuffix(b"/x")
+
+
 def key_of(path: bytes) -> bytes:
     """The key with this path. Raises ``IntegrityFailure`` for a path that no key has."""
     *folders, leaf = path.split(b"/")

@@ -51,6 +51,8 @@ _LIST_VERSIONS: Final = ("s3:ListBucketVersions",)
 _GET: Final = ("s3:GetObject",)
 _GET_VERSION: Final = ("s3:GetObjectVersion",)
 _PUT: Final = ("s3:PutObject",)
+_DELETE: Final = ("s3:DeleteObject",)
+_LOOK_AT_VERSIONING: Final = ("s3:GetBucketVersioning",)
 _ARGUMENTS: Final = {
     "content_type": "ContentType",
     "content_encoding": "ContentEncoding",
@@ -156,6 +158,19 @@ class S3Objects:
         told = self._call("create_multipart_upload", key, _PUT, **_arguments(metadata))
         part_bytes = max(_PART_BYTES, -(-size_bytes // _MAX_PARTS))
         return _Multipart(self._call, key, told["UploadId"], part_bytes, replace=replace)
+
+    def hide(self, key: str) -> None:
+        self._call("delete_object", key, _DELETE)
+
+    def keeps_versions(self) -> bool:
+        def ask() -> dict[str, Any]:
+            try:
+                answer: dict[str, Any] = self._client.get_bucket_versioning(Bucket=self._bucket)
+            except Exception as error:
+                raise sdk_error(error, self.url, _LOOK_AT_VERSIONING, of_object=False) from error
+            return answer
+
+        return self._pace.carry_out(ask).get("Status") == "Enabled"
 
     def fitting(self, metadata: Metadata) -> tuple[Metadata, list[str]]:
         return fit(metadata, _RULES)

@@ -7,7 +7,7 @@ import mimetypes
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, Self
@@ -183,8 +183,12 @@ class BucketTarget:
                 self._note(path, "older version")
                 return None
             path = path.removeprefix(_OBJECTS)
+        return self._prefixed(path, key_of if self._keys else bytes)
+
+    def _prefixed(self, path: bytes, plain: Callable[[bytes], bytes]) -> str:
+        """The whole key for a path, of which ``plain`` makes that below the prefix. Raises ``OSError``."""
         try:
-            key = self._objects.prefix + (key_of(path) if self._keys else path).decode()
+            key = self._objects.prefix + plain(path).decode()
         except IntegrityFailure as error:
             raise OSError(errno.EINVAL, "is the path of no key, such as that of an older version") from error
         except UnicodeDecodeError as error:
