@@ -40,10 +40,9 @@ _REASONS = """\
   rest is reading, cutting, hashing, encrypting and writing, all outside the interpreter.
 - **Nothing changed**: one `lstat` and one comparison with the previous point for each file, by one thread in
   Python, at about 10 microseconds a file.
-- **Restore, small files**: when this was measured, six system calls a file, by one thread at a time; a
-  second one made it slower. Since then processes of their own make small files; that has not been measured
-  yet. The file system's part differs most between runs, for the rivals as well: restic's 16 s were 35 s a
-  day before.
+- **Restore, small files**: making a file is six system calls, whoever makes it; processes of their own do so
+  now, where one thread at a time did and was no faster than restic. The file system's part differs most
+  between runs, for the rivals as well: restic's 16 s on one day were 20 s and 35 s on others.
 - **Verify, small files**: every entry is decoded and checked in Python beside the decompression.
 - **Ten times the files** are tiny ones (1 KB on average), so work per file counts alone, and the interpreter
   lock lets Python use little more than one core: Donjon takes fewer CPU seconds than restic, but more time.
