@@ -11,19 +11,24 @@ import time
 #: Below those that the kernel gives to outgoing connections (net.ipv4.ip_local_port_range), any of which may
 #: take a port between the look at it and the start of the server that is to have it.
 _PORTS = range(15_000, 32_000)
-_given: set[int] = set()
+#: Those that this process was given, each with a name that no other process can take meanwhile: two that
+#: start servers at once would find the same port free. The kernel forgets the names when the process ends.
+_given: dict[int, socket.socket] = {}
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment, and that this process was not given before."""
+    """A port that nobody listens on at this moment, and that no living process was given before."""
     while True:
         port = secrets.choice(_PORTS)
         if port in _given:
             continue
+        claim = socket.socket(socket.AF_UNIX)
         with contextlib.suppress(OSError), socket.socket() as probe:
+            claim.bind(f"\0donjon-port-{port}")  # abstract: a name without a file
             probe.bind(("127.0.0.1", port))
-            _given.add(port)
+            _given[port] = claim
             return port
+        claim.close()
 
 
 def wait_for_port(server: subprocess.Popen[bytes], port: int, deadline: float) -> None:
