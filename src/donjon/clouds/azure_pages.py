@@ -40,12 +40,7 @@ class PageBlob:
         """(offset, length) of the pages that were ever written; what is between them reads as zeros."""
         for start, count in _windows(offset, self.size if length is None else offset + length):
             # Whole before any is given, so that it can be asked for again.
-            found = self.access.use(
-                faults.RANGES,
-                lambda blob, s=start, c=count: [  # type: ignore[misc]
-                    (one.start, one.end + 1) for one in blob.list_page_ranges(offset=s, length=c)
-                ],
-            )
+            found = self.access.use(faults.RANGES, partial(_written, start=start, count=count))
             yield from self._clipped(found, start + count)
 
     def changes(self, previous: Access) -> Iterator[tuple[int, int, bool]]:
@@ -117,6 +112,11 @@ class PageBlob:
         for start, end in found:
             if start < limit:
                 yield start, min(end, limit) - start
+
+
+def _written(blob: Any, start: int, count: int) -> list[tuple[int, int]]:
+    """(start, end) of the pages of a part that were ever written."""
+    return [(one.start, one.end + 1) for one in blob.list_page_ranges(offset=start, length=count)]
 
 
 def _windows(start: int, end: int) -> Iterator[tuple[int, int]]:

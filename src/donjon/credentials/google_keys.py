@@ -206,7 +206,7 @@ def new_session(place: GoogleKeyFile) -> Any:
         msg = "Google Cloud needs a package that is not installed"
         raise UsageError(msg, hint="Run: pip install 'donjon[gcp]'") from error
     try:
-        return AuthorizedSession(_credentials(place.content()))  # type: ignore[no-untyped-call]
+        return AuthorizedSession(_credentials(place.content()))  # type: ignore[no-untyped-call]  # Google's
     except ValueError:
         msg = f"{place.path}: holds no usable key of a service account"
         raise KeyNotAvailable(msg, hint="Name the key file with --file.") from None
@@ -215,7 +215,7 @@ def new_session(place: GoogleKeyFile) -> Any:
 def _credentials(content: Mapping[str, Any]) -> Any:
     from google.oauth2.service_account import Credentials
 
-    return Credentials.from_service_account_info(content, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+    return Credentials.from_service_account_info(content, scopes=_SCOPES)  # type: ignore[no-untyped-call]  # Google's
 
 
 def _id(key: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ def client(entra: Entra) -> Any:
     from azure.core.pipeline.transport import HttpTransport
     from azure.core.rest._http_response_impl import HttpResponseImpl  # the SDK makes its own of the same
 
-    class Transport(HttpTransport):  # type: ignore[type-arg]
+    class Transport(HttpTransport):  # type: ignore[type-arg]  # generic in stubs alone
         def open(self) -> None: ...
 
         def close(self) -> None: ...
