@@ -367,7 +367,9 @@ def test_blocks_are_asked_for_with_a_signature_and_once(cloud: Cloud) -> None:
     token = page[3]
     assert token is not None
     cloud.front.requests.clear()
-    assert cloud.direct.get_block("snap-1", 3, token) == blocks(3)[3]
+    block = bytearray(BLOCK_BYTES)
+    cloud.direct.get_block("snap-1", 3, token, memoryview(block))
+    assert block == blocks(3)[3]
     (request,) = cloud.front.requests
     assert "user-agent" not in request.headers  # the SDK's own requests have one
     signed = request.headers["authorization"]

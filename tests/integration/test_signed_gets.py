@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from donjon.clouds.signed_gets import SignedGets, TooLong
 from donjon.core.errors import StoreUnavailable, UsageError
 from donjon.testing.aws import User
 from donjon.testing.clock import ManualClock
-from donjon.testing.front import Answer, Front, Request, Upstream, serving
+from donjon.testing.front import Answer, Front, HangUp, Request, Upstream, serving
 
 USER = User("reader", "AKIAIOSFODNN7EXAMPLE", "made-up-secret-of-the-tests")
 
@@ -51,6 +51,41 @@ def test_straight(served: tuple[Echo, str], service: str) -> None:
         asking.get("/a", {}, {}, 9)
     asking.close()
     assert asking.get("/a", {}, {}, 10)[2] == b"0123456789"
+    asking.close()
+
+
+def test_a_connection_that_ended_while_idle_is_opened_anew_once(served: tuple[Echo, str]) -> None:
+    front, endpoint = served
+    asking = gets(endpoint)
+    asking.get("/a", {}, {}, 10)
+    ends = [True]
+
+    def end(request: Request, handle: Callable[[Request], Answer]) -> Answer:
+        if ends and ends.pop():
+            raise HangUp
+        return handle(request)
+
+    front.trouble = end
+    assert asking.get("/b", {}, {}, 10)[2] == b"0123456789"
+    assert [request.raw_path for request in front.requests] == ["/a", "/b", "/b"]
+    ends += [True, True]
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        asking.get("/c", {}, {}, 10)
+    assert [request.raw_path for request in front.requests][3:] == ["/c", "/c"]
+    asking.close()
+
+
+@pytest.mark.parametrize("by_proxy", [False, True])
+def test_into_a_buffer(served: tuple[Echo, str], by_proxy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, endpoint = served
+    if by_proxy:
+        monkeypatch.setenv("http_proxy", endpoint)
+    asking = gets("http://ebs.invalid" if by_proxy else endpoint)
+    buffer, shorter = bytearray(10), bytearray(9)
+    assert asking.get("/a", {}, {}, 10, memoryview(buffer))[2] == b""
+    assert buffer == b"0123456789"
+    assert asking.get("/a", {}, {}, 10, memoryview(shorter))[2] == b"0123456789"
+    assert shorter == bytes(9)
     asking.close()
 
 

@@ -154,12 +154,12 @@ class EbsDirect:
             if not token:
                 return
 
-    def get_block(self, snapshot: str, index: int, token: str) -> bytes:
-        """One block, checked against its SHA-256."""
+    def get_block(self, snapshot: str, index: int, token: str, block: memoryview) -> None:
+        """Read one block into ``block``, and check it against its SHA-256."""
 
-        def ask() -> bytes:
-            if (straight := self._straight(snapshot, index, token)) is not None:
-                return straight
+        def ask() -> None:
+            if self._straight(snapshot, index, token, block):
+                return
             answer = self._once(GET, snapshot, SnapshotId=snapshot, BlockIndex=index, BlockToken=token)
             try:
                 data = bytes(answer["BlockData"].read())
@@ -168,21 +168,20 @@ class EbsDirect:
             if len(data) != BLOCK_BYTES or answer.get("Checksum") != _checksum(data):
                 text = f"block {index} arrived damaged"
                 raise failed(GET, snapshot, text, hint="Look at the network.", retryable=True)
-            return data
+            block[:] = data
 
-        return self._blocks.carry_out(ask)
+        self._blocks.carry_out(ask)
 
-    def _straight(self, snapshot: str, index: int, token: str) -> bytes | None:
-        """A block past the SDK; None unless all is as it should be, for the SDK knows what refusals mean."""
+    def _straight(self, snapshot: str, index: int, token: str, block: memoryview) -> bool:
+        """A block past the SDK; False unless all is as it should be: the SDK knows what refusals mean."""
         if self._gets is None:
-            return None
+            return False
         path = f"/snapshots/{quote(snapshot, safe='')}/blocks/{index}"
         try:
-            status, told, data = self._gets.get(path, {"blockToken": token}, {}, BLOCK_BYTES)
+            status, told, rest = self._gets.get(path, {"blockToken": token}, {}, BLOCK_BYTES, block)
         except Exception:
-            return None
-        whole = status == 200 and len(data) == BLOCK_BYTES
-        return data if whole and told.get("x-amz-checksum") == _checksum(data) else None
+            return False
+        return status == 200 and not rest and told.get("x-amz-checksum") == _checksum(block)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -232,5 +231,5 @@ class EbsDirect:
             raise translated(error, operation, what) from error
 
 
-def _checksum(data: bytes) -> str:
+def _checksum(data: bytes | memoryview) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()

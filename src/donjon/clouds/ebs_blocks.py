@@ -44,42 +44,50 @@ class SnapshotReader:
         while done < len(buffer):
             index, inside = divmod(offset + done, BLOCK_BYTES)
             size = min(BLOCK_BYTES - inside, len(buffer) - done)
-            data = self._block(index, keep=size < BLOCK_BYTES)
             piece = buffer[done : done + size]
-            piece[:] = data[inside : inside + size] if data else bytes(size)
+            if size == BLOCK_BYTES:
+                if not self._get(index, piece):
+                    piece[:] = bytes(size)
+            else:
+                piece[:] = self._part(index)[inside : inside + size]
             done += size
 
     def is_zero(self, offset: int, length: int) -> bool:
         """Whether all of this reads as zeros."""
+        block = bytearray(BLOCK_BYTES)
         for index in range(offset // BLOCK_BYTES, -(-(offset + length) // BLOCK_BYTES)):
-            data = self._block(index, keep=False)
-            if data.count(0) != len(data):
-                return False
+            with memoryview(block) as view:
+                if self._get(index, view) and block.count(0) != BLOCK_BYTES:
+                    return False
         return True
 
-    def _block(self, index: int, *, keep: bool) -> bytes:
-        """One block, empty if it was never written. ``keep`` it, as more of it will be wanted."""
+    def _part(self, index: int) -> bytes:
+        """A block of which more will be wanted, so it is kept until another one is."""
         known, data = self._last
-        if known == index:
-            return data
-        data = self._get(index)
-        if keep:
+        if known != index:
+            block = bytearray(BLOCK_BYTES)
+            with memoryview(block) as view:
+                self._get(index, view)
+            data = bytes(block)
             self._last = (index, data)
         return data
 
-    def _get(self, index: int) -> bytes:
+    def _get(self, index: int, block: memoryview) -> bool:
+        """Read one block; False if it was never written."""
         for attempt in range(1, _LISTINGS + 1):
             token = self._token(index)
             if token is None:
                 break
             try:
-                return self._direct.get_block(self._snapshot, index, token)
+                self._direct.get_block(self._snapshot, index, token, block)
             except DonjonError as error:
                 if "INVALID_BLOCK_TOKEN" not in error.message or attempt == _LISTINGS:
                     raise
+            else:
+                return True
             with self._lock:
                 self._windows.clear()
-        return b""
+        return False
 
     def _token(self, index: int) -> str | None:
         """What reads a block, None for one that was never written."""
