@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,105 @@ def test_a_place_where_history_cannot_go_is_refused_before_anything_is_put(
         assert (history(nothing), history(same)["b"][1:]) == ({}, ["marker"])
 
 
+class Cut(Exception):
+    """The restore ends here."""
+
+
+def cut_off(objects: Objects, after: int) -> Objects:
+    """Let so many puts and deletions through."""
+    left, mutex = [after], threading.Lock()
+
+    def count() -> None:
+        with mutex:
+            if not left[0]:
+                raise Cut
+            left[0] -= 1
+
+    for name in ("put", "hide", "start"):
+        plain = getattr(objects, name)
+
+        def counted(*arguments: Any, plain: Callable[..., Any] = plain, **named: Any) -> Any:
+            count()
+            return plain(*arguments, **named)
+
+        setattr(objects, name, counted)
+    return objects
+
+
+def test_a_restore_that_was_cut_off_goes_on_wherever_it_was(place: Place, s3_server: SeaweedFs) -> None:
+    source, target = address(s3_server), address(s3_server)
+    with opened(source) as objects:
+        put(objects, "often", *(one(str(number)) for number in range(5)))
+        put(objects, "same", one("x"), one("x"), None, None, one("x"))
+        put(objects, "gone", one("1"), None)
+        put(objects, "large", (LARGE, "video/mp4"), one("small"), (LARGE[::-1], "a/b"))
+        put(objects, "empty", one(""), None, one(""))
+        before = history(objects)
+        backup(place, objects, versions=True)
+    vault = place.open()
+    steps = sum(len(versions) for versions in before.values())
+    for after in range(0, steps, 3):
+        with opened(target) as objects, pytest.raises(Cut):
+            restore_history(
+                place.points()[-1], place.reader(vault), cut_off(objects, min(after, 3)), Silent()
+            )
+        with opened(target) as objects:
+            found = history(objects)
+        for key, versions in found.items():
+            wanted = before[key][: len(versions)]
+            assert [row[0] for row in versions] == [row[0] for row in wanted], key
+    with opened(target) as objects:
+        older, current, lost = restore_history(
+            place.points()[-1], place.reader(vault), objects, Silent(), verify=True
+        )
+    assert (older.problems, current.problems, lost) == ([], [], [])
+    with opened(target) as objects:
+        assert history(objects) == before
+        # And once more, with nothing to do.
+        older, current, _ = restore_history(place.points()[-1], place.reader(vault), objects, Silent())
+    with opened(target) as objects:
+        assert history(objects) == before
+    assert (older.problems, current.problems) == ([], [])
+    assert older.kept + current.kept + older.files + current.files == steps
+
+
+def test_what_somebody_else_put_stays_and_is_told(place: Place, s3_server: SeaweedFs) -> None:
+    source, target = address(s3_server), address(s3_server)
+    others: dict[str, tuple[Version, ...]] = {
+        "bytes": (one("1"), one("X")),
+        "size": (one("much longer"),),
+        "marker": (None,),
+        "no marker": (one("1"), one("")),
+        "large": ((LARGE[:-1] + b"?", "video/mp4"),),
+    }
+    with opened(source) as objects, opened(target) as there:
+        for key, versions in others.items():
+            put(there, key, *versions)
+        put(there, "type", (b"1", "text/html"))
+        put(objects, "bytes", one("1"), one("2"), one("3"), one("4"))
+        put(objects, "size", one("1"), one("2"))
+        put(objects, "marker", one("1"), one("2"))
+        put(objects, "no marker", one("1"), None, one("2"))
+        put(objects, "large", (LARGE, "video/mp4"), (LARGE, "video/mp4"))
+        put(objects, "type", one("1"), one("2"))
+        put(objects, "good", one("1"), one("2"))
+        before, kept = history(objects), history(there)
+        backup(place, objects, versions=True)
+    vault = place.open()
+    with opened(target) as objects:
+        older, current, lost = restore_history(place.points()[-1], place.reader(vault), objects, Silent())
+    assert {problem.path.partition(b"/")[0] for problem in older.problems} == {key.encode() for key in others}
+    assert {problem.path for problem in current.problems} == {key.encode() for key in others}
+    assert all("something else is there" in problem.reason for problem in older.problems + current.problems)
+    assert [(path.partition(b"/")[0], "metadata" in what) for path, what in lost] == [(b"type", True)]
+    with opened(target) as objects:
+        after = history(objects)
+    assert after["good"] == before["good"]
+    assert [row[0] for row in after["type"]] == [b"1", b"2"]
+    for key in others:
+        assert after[key] == kept[key]
+
+
 #: Makes a bucket that keeps versions, and gives what opens it.
 Make = Callable[[], Callable[[], Objects]]
 
@@ -207,6 +307,23 @@ def test_history_of_providers_without_delete_markers(place: Place, make: Make, s
         backup(place, target, versions=True)
     assert _restore(place, back()) == 5
     assert _contents(back()) == before
+
+
+def test_history_at_providers_without_markers_goes_on(place: Place, make: Make, s3_server: SeaweedFs) -> None:
+    at_s3, other = address(s3_server), make()
+    with opened(at_s3) as source:
+        put(source, "back", one("1"), None, None, one("2"), one("3"))
+        put(source, "gone", one("1"), one("2"), None)
+        put(source, "once", one("1"))
+        backup(place, source, versions=True)
+    vault = place.open()
+    for _ in range(4):
+        with pytest.raises(Cut):
+            restore_history(place.points()[-1], place.reader(vault), cut_off(other(), 2), Silent())
+    for _ in range(2):
+        assert _restore(place, other()) >= 0
+        assert _contents(other()) == {"back": [b"1", b"2", b"3"], "gone": [b"1", b"2"], "once": [b"1"]}
+        assert {row.key for page in other().pages() for row in page} == {"x/back", "x/once"}
 
 
 def test_a_container_that_keeps_no_versions_is_told_by_a_probe_that_goes_away(

@@ -153,7 +153,7 @@ def restore(
         return restore_disk(out, space, point, (to_device, to), how)
     if to is not None and versions is BucketVersions.ALL:
         if any(patterns):
-            msg = "--versions all restores a whole point to an empty place"
+            msg = "--versions all restores a whole point, and never over anything else"
             raise UsageError(msg, hint="Leave out --include and --exclude.")
         from donjon.cli.restore_history import restore_history
 

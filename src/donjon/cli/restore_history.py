@@ -14,7 +14,7 @@ from donjon.targets.base import Overwrite
 if TYPE_CHECKING:
     from donjon.app.wiring import Workspace
 
-_OUTLOOK = "What was put stays. History goes to an empty place only, so begin anew at another prefix."
+_OUTLOOK = "What was put stays. Run it again: it goes on."
 
 
 def restore_history(out: Output, space: Workspace, what: str, url: str, how: How) -> int:
@@ -26,7 +26,7 @@ def restore_history(out: Output, space: Workspace, what: str, url: str, how: How
 
     name, under = split_name(what)
     if under or how.overwrite is not Overwrite.NEVER:
-        msg = "--versions all restores a whole point to an empty place"
+        msg = "--versions all restores a whole point, and never over anything else"
         raise UsageError(msg, hint="Leave out the path and --overwrite.")
     watch = Stopwatch()
     opened = open_to_use(space, name, how.permit)

@@ -6,13 +6,15 @@ ids are new, as no provider lets anybody choose these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 
 from donjon.clouds.objects.base import Objects
 from donjon.clouds.objects.entries import is_marker
 from donjon.clouds.objects.keys import VERSION, key_of_folder, path_of
 from donjon.core.errors import IntegrityFailure, PathNotFound, Refused
 from donjon.core.events import Progress, StopCheck, never_stop
+from donjon.format.entries import Entry, Kind
 from donjon.format.segments import Problem
 from donjon.recovery.request import Request
 from donjon.recovery.restore import Restored, restore
@@ -21,19 +23,9 @@ from donjon.repository.points import OpenPoint
 from donjon.repository.reading import ChunkReader
 from donjon.targets.base import Overwrite
 from donjon.targets.bucket.history import HistoryTarget
-from donjon.targets.bucket.target import BucketTarget
+from donjon.targets.bucket.present import Present
 
 _OBJECTS, _VERSIONS = b"objects", b"versions"
-
-
-def check_place(objects: Objects) -> None:
-    """Raises ``Refused`` if the bucket keeps no versions, or holds anything already below the prefix."""
-    if not objects.keeps_versions():
-        msg = f"{objects.url}: keeps no versions, so each would replace the one before"
-        raise Refused(msg, hint="Turn versioning on there, or leave out --versions.")
-    if any(objects.pages(versions=True)):
-        msg = f"{objects.url}: holds something, and history cannot be put beneath it"
-        raise Refused(msg, hint="Restore to another prefix, or to an empty bucket.")
 
 
 def restore_history(
@@ -48,32 +40,66 @@ def restore_history(
 ) -> tuple[Restored, Restored, list[tuple[bytes, str]]]:
     """Restore a point of a bucket to ``objects``: what was done of older versions and of current objects.
 
-    And what was lost of their metadata, as ``BucketTarget.warnings``. ``verify`` is about what is current.
-    Closes ``objects``. Raises what ``restore`` raises, and what ``check_place`` does.
+    And what was lost of their metadata, as ``BucketTarget.warnings``. What is there already must be the
+    beginning of the same history, as a restore that was cut off leaves it: it is compared, and stays.
+    ``verify`` is about what is current. Closes ``objects``. Raises what ``restore`` raises, and ``Refused``
+    if the bucket keeps no versions or holds more of a key than the point has.
     """
+    if not objects.keeps_versions():
+        msg = f"{objects.url}: keeps no versions, so each would replace the one before"
+        raise Refused(msg, hint="Turn versioning on there, or leave out --versions.")
     older, current = Restored(), Restored()
-    with HistoryTarget(objects) as target, BucketTarget(objects, Overwrite.ALWAYS, keys=True) as top:
-        check_place(objects)
-        try:
+    with (
+        closing(Present(objects)) as present,
+        HistoryTarget(objects, present) as below,
+        HistoryTarget(objects, present, current=True) as top,
+    ):
+        view = TreeView(point, reader)
+        if not present.is_empty:
+            _check_beginning(objects, present, _keys(view, below, top, stop))
+        with suppress(PathNotFound):  # nothing was ever replaced or deleted there
             request = Request(
                 point, _VERSIONS, overwrite=Overwrite.ALWAYS, keep_going=keep_going, in_order=True
             )
-            older = restore(request, reader, target, progress, stop)
-        except PathNotFound:
-            pass  # nothing was ever replaced or deleted there
-        for folder in _deleted(TreeView(point, reader), stop):
+            older = restore(request, reader, below, progress, stop)
+        for folder in _deleted(view, stop):
             try:
-                target.hide(folder)
+                below.hide_last(folder)
             except OSError as error:
                 older.problems.append(Problem(folder, error.strerror or str(error)))
-        try:
+        with suppress(PathNotFound):  # all of it was deleted
             request = Request(
                 point, _OBJECTS, overwrite=Overwrite.ALWAYS, keep_going=keep_going, verify=verify
             )
             current = restore(request, reader, top, progress, stop)
-        except PathNotFound:
-            pass  # all of it was deleted
-        return older, current, [*target.warnings(), *top.warnings()]
+        return older, current, [*below.warnings(), *top.warnings()]
+
+
+def _check_beginning(objects: Objects, present: Present, wanted: Iterable[str]) -> None:
+    """Before anything is put. What there is of each key is compared later, when it is its turn."""
+    other = present.surplus(wanted)
+    if other is not None:
+        msg = f"{objects.url}: holds something that this restore did not put there, such as {other}"
+        raise Refused(msg, hint="Restore to another prefix, or to an empty bucket.")
+
+
+def _keys(view: TreeView, below: HistoryTarget, top: HistoryTarget, stop: StopCheck) -> Iterator[str]:
+    """The key of everything that will be listed once all is put, as often as it will be."""
+    for under, target in ((_VERSIONS, below), (_OBJECTS, top)):
+        for path, entry in _entries(view, under):
+            stop()
+            if entry.kind == Kind.FILE and target.leaves_trace(entry):
+                with suppress(OSError):  # told when it is to be put
+                    yield target.key(path.removeprefix(under + b"/"))
+    for folder in _deleted(view, stop):
+        if below.marks_deletions:
+            with suppress(OSError):
+                yield below.key(folder + b"/" + VERSION)
+
+
+def _entries(view: TreeView, under: bytes) -> Iterator[tuple[bytes, Entry]]:
+    with suppress(PathNotFound):
+        yield from view.entries(under)
 
 
 def _deleted(view: TreeView, stop: StopCheck) -> Iterator[bytes]:
@@ -82,7 +108,7 @@ def _deleted(view: TreeView, stop: StopCheck) -> Iterator[bytes]:
     Azure and Google have no delete markers: there, what was deleted last would be current again.
     """
     folder, is_hidden = b"", True
-    for path, entry in view.entries(_VERSIONS):
+    for path, entry in _entries(view, _VERSIONS):
         stop()
         key, _, name = path.removeprefix(_VERSIONS + b"/").rpartition(b"/")
         if not name.startswith(VERSION):

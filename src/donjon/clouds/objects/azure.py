@@ -18,6 +18,7 @@ from donjon.clouds.azure_blobs import blob_service
 from donjon.clouds.objects.address import BucketAddress
 from donjon.clouds.objects.answers import error_for, in_pages, newest_first
 from donjon.clouds.objects.base import (
+    PROBE,
     WHOLE_LIMIT_BYTES,
     Buffer,
     Got,
@@ -70,6 +71,7 @@ class AzureObjects:
     """See the port."""
 
     provider = "azure"
+    marks_deletions = False
 
     def __init__(
         self,
@@ -175,7 +177,7 @@ class AzureObjects:
 
     def keeps_versions(self) -> bool:
         """Azure tells it to the owner of the account alone; anybody else by the answer to a put."""
-        probe = f"{self.prefix}donjon-probe-{secrets.token_hex(8)}"
+        probe = f"{self.prefix}{PROBE}{secrets.token_hex(8)}"
         blob = self._blob(probe)
         version = self._ask(lambda: blob.upload_blob(b"", overwrite=True), probe, _WRITE).get("version_id")
         self._ask(blob.delete_blob, probe, _DELETE)

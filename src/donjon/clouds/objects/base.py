@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,6 +16,8 @@ Buffer = bytes | bytearray | memoryview
 
 #: The most that a key can have, in UTF-8, at S3 and Google; Azure counts characters.
 MAX_KEY_BYTES = 1024
+#: Begins the names of objects that are put to learn what a bucket does, and deleted at once.
+PROBE: Final = "donjon-probe-"
 #: Whoever reads an object whole expects a small one.
 WHOLE_LIMIT_BYTES = 4 << 20
 
@@ -95,6 +97,8 @@ class Objects(Protocol):
     provider: str
     #: What the keys begin with.
     prefix: str
+    #: Whether a key that is deleted gets a delete marker, which is listed among its versions.
+    marks_deletions: bool
 
     def pages(self, *, versions: bool = False) -> Iterator[list[Listed]]:
         """All objects below the prefix, in no order in particular.

@@ -55,6 +55,7 @@ class GcsObjects:
     """See the port. ETags here are the generation, which counts contents, and that of the metadata."""
 
     provider = "gs"
+    marks_deletions = False
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class S3Objects:
     """See the port. Credentials, roles and regions come from the SDK's standard chain, or from a profile."""
 
     provider = "s3"
+    marks_deletions = True
 
     def __init__(
         self, address: BucketAddress, pace: Pace | None = None, *, profile: str | None = None

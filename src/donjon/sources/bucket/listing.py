@@ -1,13 +1,12 @@
 """The list of a bucket in the order of a tree.
 
 A bucket lists ``a``, ``a!b``, ``a/b``: by the bytes of whole keys. A tree goes by the names between the
-slashes, so that what is in ``a`` follows it at once. The rows wait in a database of SQLite without a name,
-which is on disk and gone with the process however that ends; memory does not grow with the bucket.
+slashes, so that what is in ``a`` follows it at once. The rows wait in a database, so memory does not grow
+with the bucket.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
@@ -17,6 +16,7 @@ import msgspec
 
 from donjon.clouds.objects.base import Listed
 from donjon.clouds.objects.keys import VERSION, folder_of, path_of
+from donjon.core.scratch import open_scratch
 
 #: The two directories at the top of a point.
 OBJECTS: Final = b"objects"
@@ -24,7 +24,6 @@ VERSIONS: Final = b"versions"
 #: Stands for the slash in what rows are sorted by. No name has it, and nothing sorts before it.
 SEPARATOR: Final = b"\0"
 
-_CACHE_KIB: Final = 32 * 1024
 _BATCH: Final = 1000
 _NS: Final = 1_000_000_000
 #: Longer ids of versions are cut in names; the whole one is among the attributes.
@@ -39,9 +38,7 @@ class Listing:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._rows = sqlite3.connect("", isolation_level=None)
-        for setting in (f"cache_size=-{_CACHE_KIB}", "journal_mode=OFF", "synchronous=OFF"):
-            self._rows.execute(f"PRAGMA {setting}")
+        self._rows = open_scratch()
         self._rows.execute("CREATE TABLE items (place BLOB PRIMARY KEY, listed BLOB NOT NULL) WITHOUT ROWID")
 
     def fill(self, pages: Iterable[list[Listed]], *, versions: bool) -> None:

@@ -26,7 +26,7 @@ from donjon.core.errors import (
 )
 from donjon.core.units import MIB
 from donjon.format.entries import Entry
-from donjon.targets.base import NewFile, Outcome, Overwrite
+from donjon.targets.base import FileWriter, NewFile, Outcome, Overwrite
 from donjon.targets.bucket.writer import ObjectWriter
 
 _THREADS: Final = 16
@@ -85,7 +85,7 @@ class BucketTarget:
         """See the port. Raises ``TargetFailed`` if the bucket cannot be reached, ``PermissionMissing``."""
         return list(self._pool.map(self._put, files))
 
-    def create_file(self, path: bytes, entry: Entry) -> ObjectWriter | None:
+    def create_file(self, path: bytes, entry: Entry) -> FileWriter | None:
         key = self._key(path, entry)
         if key is None:
             return None
@@ -157,7 +157,7 @@ class BucketTarget:
                 return False
             metadata = self._metadata(file.path, file.entry)
             replace = self._overwrite is not Overwrite.NEVER
-            made = self._objects.put(key, _whole(file), metadata, replace=replace)
+            made = self._objects.put(key, whole_bytes(file), metadata, replace=replace)
         except OSError as error:
             return error
         except IntegrityFailure as error:
@@ -239,7 +239,7 @@ class BucketTarget:
         return OSError(errno.EIO, error.message, path)
 
 
-def _whole(file: NewFile) -> bytes:
+def whole_bytes(file: NewFile) -> bytes:
     """All bytes of a small file, holes as zeros."""
     if len(file.pieces) == 1 and len(file.pieces[0][1]) == file.entry.size:
         return bytes(file.pieces[0][1])
