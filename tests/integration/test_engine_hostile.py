@@ -25,7 +25,7 @@ from donjon.repository.packer import PACK_BYTES
 from donjon.repository.points import OpenPoint, find_points
 from donjon.repository.vault import open_vault
 from donjon.repository.writing import WriteSession
-from donjon.stores.base import Buffer, ObjectInfo, ObjectStore
+from donjon.stores.base import Buffer, ObjectInfo, ObjectStore, Write
 from donjon.stores.memory import MemoryStore
 from donjon.stores.wrapper import StoreWrapper
 from donjon.targets.base import Overwrite
@@ -112,8 +112,8 @@ class _Swapping(StoreWrapper):
     ) -> bytes:
         return self.inner.get(self._swap.get(name, name), offset=offset, length=length, version=version)
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        self.inner.get_into(self._swap.get(name, name), buffer, offset=offset)
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        self.inner.stream(self._swap.get(name, name), size_bytes, write)
 
 
 def test_an_object_in_the_place_of_another_is_never_taken_for_it(place: Place, source: Path) -> None:

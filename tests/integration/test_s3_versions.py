@@ -15,6 +15,7 @@ from donjon.stores.first_versions import FirstVersions, first_of_each
 from donjon.stores.memory import MemoryStore
 from donjon.stores.s3 import S3Store
 from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.store_tests import streamed
 
 TRUTH, LIE = b"the truth", b"a lie that is longer"
 
@@ -56,9 +57,7 @@ def place(s3_server: SeaweedFs, bucket: str) -> Place:
 def _assert_reads(store: ObjectStore, name: str, info: ObjectInfo) -> None:
     assert store.get(name) == TRUTH
     assert store.get(name, offset=4) == TRUTH[4:]
-    buffer = bytearray(5)
-    store.get_into(name, memoryview(buffer), offset=4)
-    assert buffer == TRUTH[4:]
+    assert streamed(store, name, len(TRUTH)) == TRUTH
     head = store.head(name)
     assert (head.version, head.size_bytes, head.retain_until) == (info.version, len(TRUTH), info.retain_until)
 

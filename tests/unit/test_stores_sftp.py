@@ -31,6 +31,7 @@ from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
 from donjon.testing import sshd
 from donjon.testing.clock import ManualClock
 from donjon.testing.sshd import SshServer, ssh_server
+from donjon.testing.store_tests import streamed
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +348,7 @@ def test_an_object_cut_short(store: SftpStore, root: Path) -> None:
     store.put("one", bytes(100))
     os.truncate(root / "one", 50)
     with pytest.raises(IntegrityFailure, match="byte 50"):
-        store.get_into("one", memoryview(bytearray(100)))
+        streamed(store, "one", 100)
 
 
 def test_a_suite_without_sshd_fails_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

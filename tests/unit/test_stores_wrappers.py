@@ -19,6 +19,7 @@ from donjon.stores.retry import RetryingStore
 from donjon.stores.wrapper import StoreWrapper
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import Call, Crash, Fault, FaultyStore
+from donjon.testing.store_tests import streamed
 
 
 class Time:
@@ -215,14 +216,14 @@ def test_observing_counts_calls_bytes_failures_and_seconds() -> None:
     store.put("one", b"12345")
     store.get("one", offset=1)
     store.get("one", length=2)
-    store.get_into("one", memoryview(bytearray(3)))
+    assert streamed(store, "one", 3) == b"123"
     list(store.list())
     with pytest.raises(ObjectExists):
         store.put("one", b"678")
     assert store.report() == {
         "put": CallReport(calls=2, failures=1, bytes_in=5, seconds=2.0),
         "get": CallReport(calls=2, bytes_out=6, seconds=2.0),
-        "get_into": CallReport(calls=1, bytes_out=3, seconds=1.0),
+        "stream": CallReport(calls=1, bytes_out=3, seconds=1.0),
         "list": CallReport(calls=1, seconds=2.0),
     }
 
@@ -288,14 +289,12 @@ def test_damage_in_both_directions(fault: Fault, damaged: bytes) -> None:
     assert memory.get("good") == b"data"
 
 
-def test_damage_of_a_buffer() -> None:
+def test_damage_of_a_stream() -> None:
     memory = MemoryStore()
     memory.put("good", b"data")
-    buffer = bytearray(4)
-    failing(memory, Fault.CORRUPT).get_into("good", memoryview(buffer))
-    assert buffer == b"daua"
+    assert streamed(failing(memory, Fault.CORRUPT), "good", 4) == b"daua"
     with pytest.raises(IntegrityFailure, match="ends at byte 2"):
-        failing(memory, Fault.TRUNCATE).get_into("good", memoryview(buffer))
+        streamed(failing(memory, Fault.TRUNCATE), "good", 4)
 
 
 def test_a_listing_can_lose_its_second_half() -> None:

@@ -264,13 +264,13 @@ class Workspace:
             return lambda: ask(prompt)
         return None
 
-    def spool(self, opened: Vault, point: OpenPoint) -> None:
-        """Fetch whole packs from here on, as all of a point is about to be read.
+    def spool(self, opened: Vault, point: OpenPoint, reader: ChunkReader, size_bytes: int) -> None:
+        """Fetch whole packs from here on, and the next ones ahead, as so much of a point is about to be read.
 
-        Only from a bucket, where each request counts, and not if the point needs little of each pack.
+        Only from a bucket, where each request counts, and not if little is needed of each pack.
         """
         uses = len(point.point.uses)
-        if urlsplit(opened.store.url).scheme not in BUCKETS or point.body.size_bytes < uses * _USED_BYTES:
+        if urlsplit(opened.store.url).scheme not in BUCKETS or size_bytes < uses * _USED_BYTES:
             return
         from donjon.stores.spool import SpoolingStore
 
@@ -279,7 +279,9 @@ class Workspace:
             first_of_each(opened.store.list(names.PACKS)), _LISTED + _LISTED_EACH * uses
         )
         sizes = {info.name: info.size_bytes for info in listed if info.size_bytes <= _SPOOLED_BYTES}
-        opened.store = SpoolingStore(opened.store, sizes, self.home.cache_path(opened.vault_id))
+        order = map(names.pack, reader.packs(point.point.uses))
+        folder = self.home.cache_path(opened.vault_id)
+        opened.store = SpoolingStore(opened.store, sizes, folder, order)
 
     def reader(self, vault: Vault, progress: Progress | None = None) -> ChunkReader:
         """What reads chunks of an opened vault; the index is brought up to date first."""

@@ -46,6 +46,7 @@ def dump(
         if entry.kind == Kind.SYMLINK:
             hint = f"It leads to {visible(entry.target)}; dump that."
         raise PathNotFound(msg, hint=hint)
+    space.spool(opened.vault, opened.point, opened.reader, entry.data_bytes)
     file = FileRanges(view, entry, ChunkCache())
     for piece in file.pieces(0, file.size):
         sys.stdout.buffer.write(piece)

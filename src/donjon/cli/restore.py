@@ -188,7 +188,7 @@ def _restore_tree(
     if how.dry_run and isinstance(place, Path):
         return _dry_run(out, request, opened.reader, place)
     if is_whole:
-        space.spool(opened.vault, opened.point)
+        space.spool(opened.vault, opened.point, opened.reader, opened.point.body.size_bytes)
     with stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:
         if is_whole:
             progress.total(items=_items(opened.point), size_bytes=opened.point.body.size_bytes)

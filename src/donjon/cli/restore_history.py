@@ -34,8 +34,8 @@ def restore_history(out: Output, space: Workspace, what: str, url: str, how: How
         msg = f"point {opened.point.point_id.hex()[:12]} is not of a bucket, so nothing in it has versions"
         raise UsageError(msg, hint="Leave out --versions.")
     start_timing(space, opened, how, watch, whole=True)
-    space.spool(opened.vault, opened.point)
     body = opened.point.body
+    space.spool(opened.vault, opened.point, opened.reader, body.size_bytes)
     with stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:
         progress.total(items=body.files + body.directories + body.others, size_bytes=body.size_bytes)
         older, current, lost = carry_out(

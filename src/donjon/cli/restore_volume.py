@@ -42,6 +42,7 @@ def restore_disk(
     start_timing(space, opened, how, watch, whole=is_whole)
     view = TreeView(opened.point, opened.reader)
     found, entry = find_volume(view, path)
+    space.spool(opened.vault, opened.point, opened.reader, entry.data_bytes)
     disk = volume_target(*place, overwrite=how.overwrite is Overwrite.ALWAYS, name=found)
     with disk as target, stopping(_OUTLOOK) as stop, out.progress("Restoring") as progress:
         progress.total(items=1, size_bytes=entry.data_bytes)

@@ -76,6 +76,11 @@ class ChunkReader:
         places = self._likely(chunk, uses)
         return places[0] if places and places[0].key in uses else None
 
+    def packs(self, uses: PackSet) -> list[bytes]:
+        """The packs that a point names, as far as the index has them, in the order of their making."""
+        known = {(writer, row.session, row.ordinal): row.name for writer, row in self._index.packs()}
+        return [known[key] for key in sorted(uses) if key in known]
+
     def locate(self, chunk: bytes, uses: PackSet) -> list[Found]:
         """All places of a chunk, those in packs that the point names first.
 

@@ -66,7 +66,8 @@ def verify_content(
     prepare_for_bulk_work()
     packs = _sample(report.structure, percent)
     progress.total(size_bytes=sum(info.size_bytes for _, info in packs))
-    with ThreadPoolExecutor(min(os.cpu_count() or 2, 8), "donjon-verify") as pool:
+    threads = max(min(os.cpu_count() or 2, 8), vault.store.parallel)
+    with ThreadPoolExecutor(threads, "donjon-verify") as pool:
         work = [pool.submit(_read_pack, vault, reader, info, progress) for _, info in packs]
         _read_points(vault, reader, report)
         for (_, info), future in zip(packs, work, strict=True):

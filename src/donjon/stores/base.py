@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,8 @@ from donjon.core.errors import (
 )
 
 Buffer = bytes | bytearray | memoryview
+#: Takes a piece of an object: (offset, bytes).
+Write = Callable[[int, memoryview], object]
 
 #: S3 and GCS allow 1024 bytes; the rest is left to the prefix that an address may carry.
 MAX_NAME_BYTES = 512
@@ -87,6 +89,9 @@ class ObjectStore(ABC):
     lists_locks = True
     #: Whether ``make_bucket`` can do something here.
     makes_buckets = False
+    #: How many large objects are best read at a time. From afar one connection carries 85 to 90 MB/s at S3,
+    #: says https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html.
+    parallel = 1
 
     @property
     @abstractmethod
@@ -116,16 +121,18 @@ class ObjectStore(ABC):
         A range that reaches beyond the end gives what is there. Raises ``ObjectNotFound``.
         """
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer`` with the bytes from ``offset`` on, so that hot paths can reuse memory.
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Hand the first ``size_bytes`` of an object to ``write`` as they arrive, so that memory stays small.
 
-        ``buffer`` is a writable, contiguous view of bytes; ``offset`` is never negative here. Raises
-        ``IntegrityFailure`` if the object ends before the buffer is full, ``ObjectNotFound``.
+        Pieces come in order, and from the start again after a failure that is tried again. What ``write``
+        raises, a ``DonjonError`` only, ends it. Raises ``IntegrityFailure`` if the object is shorter,
+        ``ObjectNotFound``.
         """
-        data = self.get(name, offset=offset, length=len(buffer))
-        if len(data) != len(buffer):
-            raise truncated(name, offset + len(buffer), offset + len(data))
-        buffer[:] = data
+        data = self.get(name, offset=0, length=size_bytes)
+        if len(data) != size_bytes:
+            raise truncated(name, size_bytes, len(data))
+        if data:
+            write(0, memoryview(data))
 
     @abstractmethod
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:

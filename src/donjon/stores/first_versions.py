@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from donjon.core.errors import CredentialsRejected, ObjectNotFound, PermissionMissing
-from donjon.stores.base import ObjectInfo, ObjectStore, not_found, truncated, validate_name
+from donjon.stores.base import ObjectInfo, ObjectStore, Write, not_found, validate_name
 from donjon.stores.wrapper import StoreWrapper
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class FirstVersions(StoreWrapper):
     A credential that may not list (a writer) reads what the store has on top; its put never replaces, and
     what it reads is its own.
 
-    A version that somebody lays over a name between that look and ``get_into`` is what ``get_into`` reads;
+    A version that somebody lays over a name between that look and ``stream`` is what ``stream`` reads;
     whatever reads an object checks it, and the next process looks again. ``list`` gives every version.
     """
 
@@ -65,16 +65,13 @@ class FirstVersions(StoreWrapper):
             name, version, lambda v: self.inner.get(name, offset=offset, length=length, version=v)
         )
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """See the port. Only an object that something lies over is copied once more."""
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """See the port. An object that something lies over comes in one piece."""
         first = self._first(name)
         if first.is_alone:
-            self.inner.get_into(name, buffer, offset=offset)
-            return
-        data = self.get(name, offset=offset, length=len(buffer))
-        if len(data) != len(buffer):
-            raise truncated(name, offset + len(buffer), offset + len(data))
-        buffer[:] = data
+            self.inner.stream(name, size_bytes, write)
+        else:
+            super(StoreWrapper, self).stream(name, size_bytes, write)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """See the port."""

@@ -39,11 +39,10 @@ from donjon.stores.base import (
     locks_unsupported,
     not_found,
     still_locked,
-    truncated,
     validate_name,
     validate_prefix,
 )
-from donjon.stores.direct import drop_cache, read_full, write_all
+from donjon.stores.direct import drop_cache, write_all
 from donjon.stores.files import LOCK_ATTRIBUTE, has_attributes, read_lock, sync, sync_folder, walk
 from donjon.stores.immutable import can_set_immutable, is_immutable, remove_leftover, set_immutable
 
@@ -159,15 +158,6 @@ class LocalStore(ObjectStore):
                 data = os.pread(descriptor, count - done, start + done)
                 pieces.append(data)
             return b"".join(pieces)
-
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Read straight into ``buffer``; see the port.
-
-        From 1 MiB on, a buffer of page-aligned memory (``mmap``) at an aligned ``offset`` costs least.
-        """
-        with self._opened(name, "read", None) as descriptor:
-            if read_full(descriptor, buffer, offset) < len(buffer):
-                raise truncated(name, offset + len(buffer), os.fstat(descriptor).st_size)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the file system knows about an object; see the port."""

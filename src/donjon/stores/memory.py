@@ -17,7 +17,6 @@ from donjon.stores.base import (
     locks_unsupported,
     not_found,
     still_locked,
-    truncated,
     validate_name,
     validate_prefix,
 )
@@ -98,13 +97,6 @@ class MemoryStore(ObjectStore):
         data = self._find(name, version).data
         start, count = byte_range(len(data), offset, length)
         return data if count == len(data) else data[start : start + count]
-
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer``; see the port."""
-        data = self._find(name, None).data
-        if len(data) < offset + len(buffer):
-            raise truncated(name, offset + len(buffer), len(data))
-        buffer[:] = memoryview(data)[offset : offset + len(buffer)]
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the store knows about an object; see the port."""

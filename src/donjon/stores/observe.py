@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from donjon.stores.base import Buffer, ObjectInfo, ObjectStore
+from donjon.stores.base import Buffer, ObjectInfo, ObjectStore, Write
 from donjon.stores.wrapper import StoreWrapper
 
 T = TypeVar("T")
@@ -58,10 +58,10 @@ class ObservingStore(StoreWrapper):
         self._add("get", bytes_out=len(data))
         return data
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
         """See the port."""
-        super().get_into(name, buffer, offset=offset)
-        self._add("get_into", bytes_out=len(buffer))
+        super().stream(name, size_bytes, write)
+        self._add("stream", bytes_out=size_bytes)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See the port. One call, however many pages; the time of whoever consumes it does not count."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from donjon.stores.base import BucketFault, Buffer, LockEnforcement, ObjectInfo, ObjectStore
+from donjon.stores.base import BucketFault, Buffer, LockEnforcement, ObjectInfo, ObjectStore, Write
 
 T = TypeVar("T")
 
@@ -19,6 +19,7 @@ class StoreWrapper(ObjectStore):
         self.url = inner.url
         self.lists_locks = inner.lists_locks
         self.makes_buckets = inner.makes_buckets
+        self.parallel = inner.parallel
 
     @property
     def lock_enforcement(self) -> LockEnforcement:
@@ -41,9 +42,9 @@ class StoreWrapper(ObjectStore):
             "get", name, lambda: self.inner.get(name, offset=offset, length=length, version=version)
         )
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
         """See the port."""
-        self._around("get_into", name, lambda: self.inner.get_into(name, buffer, offset=offset))
+        self._around("stream", name, lambda: self.inner.stream(name, size_bytes, write))
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """See the port."""

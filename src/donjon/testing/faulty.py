@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from donjon.core.errors import StoreUnavailable
-from donjon.stores.base import Buffer, ObjectInfo, ObjectStore, truncated
+from donjon.stores.base import Buffer, ObjectInfo, ObjectStore, Write, truncated
 from donjon.stores.wrapper import StoreWrapper
 
 T = TypeVar("T")
@@ -77,14 +77,16 @@ class FaultyStore(StoreWrapper):
         )
         return _damaged(data, fault)
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """See the port; CORRUPT damages the buffer, TRUNCATE raises ``IntegrityFailure``."""
-        fault = self._next("get_into", name)
-        self._suffer(fault, lambda: self.inner.get_into(name, buffer, offset=offset))
-        if fault is Fault.TRUNCATE:
-            raise truncated(name, offset + len(buffer), offset + len(buffer) // 2)
-        if fault is Fault.CORRUPT:
-            buffer[:] = _damaged(bytes(buffer), fault)
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """See the port; CORRUPT damages each piece, TRUNCATE raises ``IntegrityFailure`` after the first."""
+        fault = self._next("stream", name)
+
+        def damaging(offset: int, piece: memoryview) -> None:
+            write(offset, memoryview(_damaged(bytes(piece), fault)))
+            if fault is Fault.TRUNCATE:
+                raise truncated(name, size_bytes, offset + len(piece) // 2)
+
+        self._suffer(fault, lambda: self.inner.stream(name, size_bytes, damaging))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See the port; TRUNCATE hides the second half."""

@@ -23,6 +23,7 @@ from donjon.core.errors import (
     ObjectExists,
     ObjectLocked,
     ObjectNotFound,
+    TargetFailed,
 )
 from donjon.core.units import KIB, MIB
 from donjon.stores.base import LockEnforcement, ObjectInfo, ObjectStore
@@ -45,6 +46,18 @@ BAD_NAMES = (
     "a_b",
     "a" * 513,
 )
+
+
+def streamed(store: ObjectStore, name: str, size_bytes: int) -> bytes:
+    """What a store streams of an object; each piece has to begin where the one before ended."""
+    data = bytearray()
+
+    def write(offset: int, piece: memoryview) -> None:
+        assert offset == len(data)
+        data.extend(piece)
+
+    store.stream(name, size_bytes, write)
+    return bytes(data)
 
 
 class StoreTests:
@@ -155,7 +168,7 @@ class StoreTests:
         assert store.put("empty", b"").size_bytes == 0
         assert store.get("empty") == b""
         assert store.get("empty", offset=-5) == b""
-        store.get_into("empty", memoryview(bytearray()))
+        assert streamed(store, "empty", 0) == b""
         assert store.head("empty").size_bytes == 0
         with pytest.raises(ObjectExists):
             store.put("empty", b"")
@@ -165,13 +178,8 @@ class StoreTests:
         content = random.Random(size_bytes).randbytes(size_bytes)  # noqa: S311 - repeatable
         store.put("large", content)
         assert store.get("large") == content
-        buffer = bytearray(size_bytes)
-        store.get_into("large", memoryview(buffer))
-        assert buffer == content
+        assert streamed(store, "large", size_bytes) == content
         assert store.get("large", offset=5 * MIB - 1, length=MIB + 2) == content[5 * MIB - 1 : 6 * MIB + 1]
-        part = bytearray(2 * MIB)
-        store.get_into("large", memoryview(part), offset=4 * KIB)
-        assert part == content[4 * KIB : 4 * KIB + 2 * MIB]
 
     @pytest.mark.parametrize(
         "name", ["a/b/c/d/e/f/g/h/i/j", "0", "-x", "a.b/c-d.e", "x" * 200, "/".join(["y" * 99] * 5)]
@@ -186,7 +194,7 @@ class StoreTests:
         for call in (
             lambda: store.put(name, DATA),
             lambda: store.get(name),
-            lambda: store.get_into(name, memoryview(bytearray(1))),
+            lambda: streamed(store, name, 1),
             lambda: store.head(name),
             lambda: store.extend(name, store.now()),
             lambda: store.delete_expired(name),
@@ -211,26 +219,33 @@ class StoreTests:
         expected = rest if length is None else rest[:length]
         assert store.get("one", offset=offset, length=length) == expected
 
-    def test_get_into_fills_the_buffer_and_nothing_else(self, store: ObjectStore) -> None:
+    @pytest.mark.parametrize("size_bytes", [1, 100, 1024])
+    def test_a_stream_gives_as_much_as_was_asked_for(self, store: ObjectStore, size_bytes: int) -> None:
         store.put("one", DATA)
-        memory = bytearray(b"#" * 30)
-        store.get_into("one", memoryview(memory)[10:20], offset=100)
-        assert memory == b"#" * 10 + DATA[100:110] + b"#" * 10
+        assert streamed(store, "one", size_bytes) == DATA[:size_bytes]
 
-    @pytest.mark.parametrize(("offset", "size_bytes"), [(0, 1025), (1020, 5), (1024, 1), (4096, 2 * MIB)])
-    def test_get_into_refuses_an_object_that_ends_early(
-        self, store: ObjectStore, offset: int, size_bytes: int
-    ) -> None:
+    @pytest.mark.parametrize("size_bytes", [1025, 2 * MIB])
+    def test_a_stream_refuses_an_object_that_ends_early(self, store: ObjectStore, size_bytes: int) -> None:
         store.put("one", DATA)
         with pytest.raises(IntegrityFailure, match="one"):
-            store.get_into("one", memoryview(bytearray(size_bytes)), offset=offset)
+            streamed(store, "one", size_bytes)
+
+    def test_a_stream_ends_when_its_reader_says_so(self, store: ObjectStore) -> None:
+        store.put("large", bytes(3 * MIB))
+
+        def refuse(_offset: int, _piece: memoryview) -> None:
+            raise TargetFailed("no more")
+
+        with pytest.raises(TargetFailed, match="no more"):
+            store.stream("large", 3 * MIB, refuse)
+        assert streamed(store, "large", 3 * MIB) == bytes(3 * MIB)
 
     def test_a_missing_object(self, store: ObjectStore) -> None:
         store.put("a/one", DATA)
         for name in ("two", "a/two", "b/one", "a"):
             for call in (
                 lambda name=name: store.get(name),
-                lambda name=name: store.get_into(name, memoryview(bytearray(1))),
+                lambda name=name: streamed(store, name, 1),
                 lambda name=name: store.head(name),
                 lambda name=name: store.delete_expired(name),
             ):

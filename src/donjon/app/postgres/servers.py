@@ -123,7 +123,9 @@ def find_server_point(
     else:
         (point,) = find_points(vault, name)
     check_permit(workspace, vault, point, permit)
-    return ServerPoint.read(point, Tree(point, workspace.reader(vault, progress)))
+    reader = workspace.reader(vault, progress)
+    workspace.spool(vault, point, reader, point.body.size_bytes)
+    return ServerPoint.read(point, Tree(point, reader))
 
 
 def _fits(known: KnownPoint, workload: str, until: int | None) -> bool:

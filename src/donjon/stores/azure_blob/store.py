@@ -20,7 +20,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from donjon.clouds.azure_blobs import blob_service, need_sdk
@@ -35,16 +35,17 @@ from donjon.stores.base import (
     LockEnforcement,
     ObjectInfo,
     ObjectStore,
+    Write,
     byte_range,
     locks_unsupported,
     not_found,
     still_locked,
-    truncated,
     validate_name,
     validate_prefix,
 )
 from donjon.stores.newest_first import newest_first
 from donjon.stores.server_clock import ServerClock
+from donjon.stores.sink import Sink
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, BlobProperties, BlobServiceClient, ContainerClient
@@ -59,6 +60,8 @@ _NO_POLICIES = "its container has no version-level immutability"
 
 class AzureBlobStore(ObjectStore):
     """The objects below a prefix of a container: ``azure://account/container/prefix``."""
+
+    parallel = 6
 
     def __init__(
         self, url: str, connection_string: str | None = None, *, client_id: str | None = None
@@ -144,13 +147,21 @@ class AzureBlobStore(ObjectStore):
 
         return self._on_version(ask.GET, name, version, download)
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer``; see the port."""
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Hand on the bytes as they come; see the port."""
         validate_name(name)
-        data = self.get(name, offset=offset, length=len(buffer))
-        if len(data) < len(buffer):
-            raise truncated(name, offset + len(buffer), offset + len(data))
-        buffer[:] = data
+        if not size_bytes:
+            self.head(name)
+            return
+
+        def download(blob: BlobClient, which: str | None) -> None:
+            sink = Sink(name, size_bytes, write)
+            with _beyond_the_end_is_nothing():
+                part = blob.download_blob(offset=0, length=size_bytes, version_id=which, max_concurrency=1)
+                part.readinto(cast("IO[bytes]", sink))
+            sink.finish()
+
+        self._on_version(ask.GET, name, None, download)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What Azure knows about an object; see the port."""

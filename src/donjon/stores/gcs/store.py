@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from donjon.clouds.google import need_storage_sdk, storage_client
-from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
+from donjon.core.errors import PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
 from donjon.stores.base import (
     BucketFault,
@@ -33,10 +33,10 @@ from donjon.stores.base import (
     LockEnforcement,
     ObjectInfo,
     ObjectStore,
+    Write,
     locks_unsupported,
     not_found,
     still_locked,
-    truncated,
     validate_name,
     validate_prefix,
 )
@@ -45,6 +45,7 @@ from donjon.stores.gcs.bucket import bucket_faults, make_bucket
 from donjon.stores.gcs.errors import api_error, translating
 from donjon.stores.newest_first import newest_first
 from donjon.stores.server_clock import ServerClock
+from donjon.stores.sink import Sink
 
 if TYPE_CHECKING:
     import requests
@@ -60,6 +61,7 @@ class GcsStore(ObjectStore):
     """The objects below a prefix of a bucket: ``gs://bucket/prefix``."""
 
     makes_buckets = True
+    parallel = 6
 
     def __init__(self, url: str, client: Any = None, *, account: str | None = None) -> None:
         """Nothing is connected yet. Raises ``UsageError`` if ``url`` is not ``gs://bucket[/prefix]``.
@@ -134,16 +136,15 @@ class GcsStore(ObjectStore):
         data = sink.getvalue()
         return data if length is None else data[:length]
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer`` as the bytes come; see the port."""
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Hand on the bytes as they come; see the port."""
         validate_name(name)
-        if not len(buffer):
+        if not size_bytes:
             self.head(name)
             return
-        sink = _BufferSink(buffer)
-        self._read(name, None, sink, offset, offset + len(buffer) - 1)
-        if sink.done < len(buffer):
-            raise truncated(name, offset + len(buffer), offset + sink.done)
+        sink = Sink(name, size_bytes, write)
+        self._read(name, None, sink, 0, size_bytes - 1)
+        sink.finish()
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What Google knows about an object; see the port."""
@@ -313,22 +314,6 @@ class GcsStore(ObjectStore):
         self, asked: Operation, name: str, version: str | None = None
     ) -> contextlib.AbstractContextManager[None]:
         return translating(self.url, asked, name, version)
-
-
-class _BufferSink:
-    """A file that fills a buffer."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer = buffer
-        self.done = 0
-
-    def write(self, data: bytes) -> int:
-        if self.done + len(data) > len(self._buffer):
-            msg = "the store gave more bytes than were asked for"
-            raise IntegrityFailure(msg, hint="Look for a proxy that ignores ranges.")
-        self._buffer[self.done : self.done + len(data)] = data
-        self.done += len(data)
-        return len(data)
 
 
 def _crc32c(content: bytes) -> str:

@@ -33,6 +33,7 @@ from donjon.stores.base import (
     LockEnforcement,
     ObjectInfo,
     ObjectStore,
+    Write,
     still_locked,
     truncated,
     validate_name,
@@ -62,6 +63,7 @@ class S3Store(ObjectStore):
     """
 
     makes_buckets = True
+    parallel = 6
     lists_locks = False  #: ListObjectVersions does not tell them
 
     def __init__(
@@ -140,22 +142,23 @@ class S3Store(ObjectStore):
         except OutOfRange:
             return b""
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer`` as the bytes arrive; see the port."""
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Hand on the bytes as they arrive; see the port."""
         validate_name(name)
-        if not len(buffer):
+        if not size_bytes:
             self.head(name)
             return
-        end, done = offset + len(buffer), 0
+        piece, done = memoryview(bytearray(_PIECE_BYTES)), 0
         try:
-            with self._reading(name, None, offset, len(buffer)) as body:
-                while done < len(buffer):
-                    count = body.readinto(buffer[done : done + _PIECE_BYTES])
+            with self._reading(name, None, 0, size_bytes) as body:
+                while done < size_bytes:
+                    count = body.readinto(piece[: size_bytes - done])
                     if not count:
-                        raise truncated(name, end, offset + done)
+                        raise truncated(name, size_bytes, done)
+                    write(done, piece[:count])
                     done += count
         except OutOfRange as error:
-            raise truncated(name, end, error.size_bytes) from error
+            raise truncated(name, size_bytes, error.size_bytes) from error
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What S3 knows about an object; see the port.

@@ -131,16 +131,6 @@ class SftpStore(ObjectStore):
             start, count = byte_range(size_bytes, offset, length)
             return b"".join(_read(file, name, start, count))
 
-    def get_into(self, name: str, buffer: memoryview, *, offset: int = 0) -> None:
-        """Fill ``buffer``; see the port."""
-        with self._opened(name, None) as (file, size_bytes):
-            if offset + len(buffer) > size_bytes:
-                raise truncated(name, offset + len(buffer), size_bytes)
-            done = 0
-            for piece in _read(file, name, offset, len(buffer)):
-                buffer[done : done + len(piece)] = piece
-                done += len(piece)
-
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the server knows about an object; see the port."""
         path = self.path_of(name)
