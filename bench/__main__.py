@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import buckets, corpora, keys, report, s3_report, tools, volumes
+from bench import buckets, corpora, far, keys, report, s3_report, tools, volumes
 from bench.corpora import Corpus
 from bench.measure import Command, CommandError, count, measure, remove, run, warm
 from bench.observed import calls, observed
@@ -54,6 +54,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--volumes", action="store_true", help="measure volumes, and nothing else")
     parser.add_argument(
         "--buckets", action="store_true", help="measure a bucket of small objects beside rclone, alone"
+    )
+    parser.add_argument(
+        "--far", action="store_true", help="measure an S3 server that is far away, beside restic, alone"
     )
     return parser.parse_args()
 
@@ -222,6 +225,9 @@ def main() -> int:
     work = Path(os.environ.get("DONJON_BENCH_DIR", _ROOT / ".bench")).resolve()
     if options.buckets:
         return buckets.main(work)
+    if options.far:
+        found = ready_tools(list(tools.S3_NAMES), work / "tools")
+        return far.main(work, found, make_corpus(work / "corpora", "big"))
     names = list(options.corpus or ("big", "small"))
     if options.times > 1 and "many" not in names:
         names.append("many")

@@ -100,6 +100,34 @@ def test_what_is_stored_damaged_is_found_by_verify(tmp_path: Path, source: Path,
         assert any(finding.object.startswith(name) for finding in report.findings), name
 
 
+class _Piecemeal(StoreWrapper):
+    """Streams pieces of a few bytes, once from the start again in between, and damages one byte if told."""
+
+    def __init__(self, inner: ObjectStore, piece_bytes: int, damaged_at: int = -1) -> None:
+        super().__init__(inner)
+        self._piece, self._damaged_at = piece_bytes, damaged_at
+
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        data = bytearray(self.inner.get(name, length=size_bytes))
+        for end in (size_bytes // 2, size_bytes):
+            if end == size_bytes and 0 <= self._damaged_at < size_bytes:
+                data[self._damaged_at] ^= 4
+            for at in range(0, end, self._piece):
+                write(at, memoryview(data)[at : min(at + self._piece, end)])
+
+
+@pytest.mark.parametrize("piece_bytes", [1009, 64 * KIB, 3 * MIB])
+def test_data_is_verified_however_it_arrives(place: Place, piece_bytes: int) -> None:
+    sound = place.verify(_Piecemeal(place.store, piece_bytes))
+    assert (sound.findings, sound.data_bytes) == ([], place.verify().data_bytes)
+    assert sound.packs_read
+    sizes = {info.name: info.size_bytes for info in place.store.list(names.PACKS)}
+    for at in {0, 1009, 64 * KIB - 1, 64 * KIB, *(size - 1 for size in sizes.values())}:
+        report = place.verify(_Piecemeal(place.store, piece_bytes, at))
+        wrong = {finding.object for finding in report.findings}
+        assert wrong == {name for name, size in sizes.items() if at < size}, at
+
+
 class _Swapping(StoreWrapper):
     """Gives for one name what is under another."""
 

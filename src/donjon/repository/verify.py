@@ -15,7 +15,6 @@ from donjon.codec.seal import Sealer
 from donjon.core.errors import DonjonError, IntegrityFailure, ObjectNotFound, UnsupportedVersion
 from donjon.core.events import Progress
 from donjon.core.tuning import prepare_for_bulk_work
-from donjon.core.units import MIB
 from donjon.format import names
 from donjon.format.entries import Kind
 from donjon.format.manifest import PackKey, PackSet
@@ -29,8 +28,6 @@ from donjon.repository.rebuild import pack_digest, read_footer
 from donjon.repository.tree import Tree, split_ids
 from donjon.repository.vault import Vault
 from donjon.stores.base import ObjectInfo
-
-_WINDOW_BYTES = 8 * MIB
 
 
 @dataclass(slots=True)
@@ -191,49 +188,59 @@ def _read_pack(vault: Vault, reader: ChunkReader, info: ObjectInfo, progress: Pr
     footer = read_footer(vault, info)
     # A canary of a drill has no frames, and a session that never was.
     sealer = reader.sealer(footer.writer, footer.row.session) if footer.frames else None
-    hasher = blake3()
-    at = raw = 0
-    for window in _windows(footer.frames):
-        size = sum(frame.sealed_bytes for frame in window)
-        data = vault.store.get(info.name, offset=at, length=size)
-        if len(data) != size:
-            msg = f"{info.name}: ends too early"
+    check = _PackCheck(sealer, reader, footer.frames, info.name, progress)
+    vault.store.stream(info.name, info.size_bytes, check.take)
+    return check.finish()
+
+
+class _PackCheck:
+    """Checks the frames of a pack as its bytes arrive. They may come again from the start."""
+
+    def __init__(
+        self, sealer: Sealer | None, reader: ChunkReader, frames: list[Frame], name: str, progress: Progress
+    ) -> None:
+        self._sealer, self._reader, self._frames = sealer, reader, frames
+        self._name, self._progress = name, progress
+        self._told = 0  # of the bytes, to whoever waits
+        self._hasher = blake3()
+        self._next = 0
+        self._begun = bytearray()  # what has come of a frame
+
+    def take(self, offset: int, piece: memoryview) -> None:
+        """The next piece. Raises ``IntegrityFailure``."""
+        if not offset:
+            self._hasher, self._next, self._begun = blake3(), 0, bytearray()
+        self._hasher.update(piece)
+        end = offset + len(piece)
+        if end > self._told:
+            self._progress.advance(size_bytes=end - self._told, current=self._name)
+            self._told = end
+        while piece and self._next < len(self._frames):
+            wanted = self._frames[self._next].sealed_bytes - len(self._begun)
+            if self._begun or len(piece) < wanted:
+                self._begun += piece[:wanted]
+                if len(piece) >= wanted:
+                    whole, self._begun = self._begun, bytearray()
+                    self._check_next(memoryview(whole))
+            else:
+                self._check_next(piece[:wanted])
+            piece = piece[wanted:]
+
+    def finish(self) -> int:
+        """The bytes of plaintext. Raises ``IntegrityFailure`` if the bytes are not what the name says."""
+        if self._next < len(self._frames) or self._hasher.digest() != pack_digest(self._name):
+            msg = f"{self._name}: its bytes do not have the digest that is its name"
             raise IntegrityFailure(msg)
-        hasher.update(data)
-        view = memoryview(data)
-        for frame in window:
-            assert sealer is not None  # noqa: S101  (there is a frame)
-            _check_frame(sealer, reader, frame, view[: frame.sealed_bytes], info.name)
-            view = view[frame.sealed_bytes :]
-            raw += frame.raw_bytes
-        at += size
-        progress.advance(size_bytes=size, current=info.name)
-    hasher.update(vault.store.get(info.name, offset=at, length=info.size_bytes - at))
-    if hasher.digest() != pack_digest(info.name):
-        msg = f"{info.name}: its bytes do not have the digest that is its name"
-        raise IntegrityFailure(msg)
-    return raw
+        return sum(frame.raw_bytes for frame in self._frames)
 
-
-def _windows(frames: list[Frame]) -> Iterator[list[Frame]]:
-    window: list[Frame] = []
-    size = 0
-    for frame in frames:
-        if window and size + frame.sealed_bytes > _WINDOW_BYTES:
-            yield window
-            window, size = [], 0
-        window.append(frame)
-        size += frame.sealed_bytes
-    if window:
-        yield window
-
-
-def _check_frame(sealer: Sealer, reader: ChunkReader, frame: Frame, sealed: memoryview, what: str) -> None:
-    plain = sealer.open(frame.number, sealed, what)
-    raw = memoryview(decompress(frame.compression, plain, frame.raw_bytes, what))
-    at = 0
-    for chunk, length in frame.chunks:
-        if reader.identify(raw[at : at + length]) != chunk:
-            msg = f"{what}: holds other data than its footer says"
-            raise IntegrityFailure(msg)
-        at += length
+    def _check_next(self, sealed: memoryview) -> None:
+        frame, self._next = self._frames[self._next], self._next + 1
+        assert self._sealer is not None  # noqa: S101  (there is a frame)
+        plain = self._sealer.open(frame.number, sealed, self._name)
+        raw = memoryview(decompress(frame.compression, plain, frame.raw_bytes, self._name))
+        at = 0
+        for chunk, length in frame.chunks:
+            if self._reader.identify(raw[at : at + length]) != chunk:
+                msg = f"{self._name}: holds other data than its footer says"
+                raise IntegrityFailure(msg)
+            at += length

@@ -1,4 +1,4 @@
-"""Large reads and writes that leave the page cache alone.
+"""Large writes that leave the page cache alone.
 
 A pack is written once and seldom read. Through the page cache, 64 MiB cost 30 to 150 ms of processor
 time here (the more, the less memory the machine had touched before), past it 2 to 4 ms, and what
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from donjon.core.units import MIB
 
-#: Smaller reads and writes are not worth the two extra calls.
+#: Smaller ones are not worth the two extra calls.
 LARGE_BYTES = MIB
 #: No file system asks for more than the size of a page.
 _ALIGNMENT = 4096
@@ -39,33 +39,10 @@ def write_all(descriptor: int, view: memoryview) -> None:
         done += os.write(descriptor, view[done:])
 
 
-def read_full(descriptor: int, buffer: memoryview, offset: int) -> int:
-    """Fill ``buffer`` from ``offset`` on; returns the bytes read, fewer only at the end of the file."""
-    done = 0
-    if len(buffer) < LARGE_BYTES:
-        return _read(descriptor, buffer, offset, done)
-    if offset % _ALIGNMENT == 0:
-        whole = len(buffer) - len(buffer) % _ALIGNMENT
-        with _past_the_cache(descriptor):
-            done = os.preadv(descriptor, [buffer[:whole]], offset)
-    done = _read(descriptor, buffer, offset, done)
-    drop_cache(descriptor, offset, len(buffer))
-    return done
-
-
 def drop_cache(descriptor: int, offset: int, size_bytes: int) -> None:
-    """Let the kernel forget the pages of a large read or of a large, synced write."""
+    """Let the kernel forget the pages of a large, synced write."""
     if size_bytes >= LARGE_BYTES and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, offset, size_bytes, os.POSIX_FADV_DONTNEED)
-
-
-def _read(descriptor: int, buffer: memoryview, offset: int, done: int) -> int:
-    while done < len(buffer):
-        count = os.preadv(descriptor, [buffer[done:]], offset + done)
-        if not count:
-            break
-        done += count
-    return done
 
 
 @contextlib.contextmanager

@@ -29,16 +29,19 @@ from donjon.core.errors import (
     StoreFull,
     StoreUnavailable,
 )
+from donjon.core.units import MIB
 from donjon.stores.base import (
     Buffer,
     LockEnforcement,
     ObjectInfo,
     ObjectStore,
+    Write,
     already_exists,
     byte_range,
     locks_unsupported,
     not_found,
     still_locked,
+    truncated,
     validate_name,
     validate_prefix,
 )
@@ -47,6 +50,7 @@ from donjon.stores.files import LOCK_ATTRIBUTE, has_attributes, read_lock, sync,
 from donjon.stores.immutable import can_set_immutable, is_immutable, remove_leftover, set_immutable
 
 _TEMPORARY = ".tmp"
+_PIECE_BYTES = 8 * MIB  # of a stream
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe must not block us
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -158,6 +162,17 @@ class LocalStore(ObjectStore):
                 data = os.pread(descriptor, count - done, start + done)
                 pieces.append(data)
             return b"".join(pieces)
+
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Read the file piece by piece; see the port."""
+        with self._opened(name, "read", None) as descriptor:
+            done = 0
+            while done < size_bytes:
+                piece = os.pread(descriptor, min(_PIECE_BYTES, size_bytes - done), done)
+                if not piece:
+                    raise truncated(name, size_bytes, done)
+                write(done, memoryview(piece))
+                done += len(piece)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the file system knows about an object; see the port."""

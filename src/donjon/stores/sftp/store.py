@@ -25,6 +25,7 @@ from donjon.stores.base import (
     LockEnforcement,
     ObjectInfo,
     ObjectStore,
+    Write,
     already_exists,
     byte_range,
     is_name_part,
@@ -130,6 +131,16 @@ class SftpStore(ObjectStore):
         with self._opened(name, version) as (file, size_bytes):
             start, count = byte_range(size_bytes, offset, length)
             return b"".join(_read(file, name, start, count))
+
+    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        """Hand on the pieces as they arrive; see the port."""
+        with self._opened(name, None) as (file, found_bytes):
+            if found_bytes < size_bytes:
+                raise truncated(name, size_bytes, found_bytes)
+            done = 0
+            for piece in _read(file, name, 0, size_bytes):
+                write(done, memoryview(piece))
+                done += len(piece)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What the server knows about an object; see the port."""
