@@ -292,6 +292,46 @@ def test_an_object_under_a_lock_that_can_be_lifted_is_told(stage: Stage) -> None
     )
 
 
+def test_a_suspect_point_is_no_copy_until_its_mark_is_lifted(stage: Stage) -> None:
+    (point,) = stage.host.json("points", "--vault", stage.url)["points"]
+    sign = ("--sign", stage.auditor, "--vault", stage.url)
+    stage.host.run("verdict", "suspect", point["id"][:12], *sign)
+    # The copy in the cellar has no such verdict, and its point is the same.
+    cells = stage.status(red="copies media offsite immutable verified rpo")
+    for rule in ("copies", "rpo"):
+        assert f"suspect ones: {point['id'][:12]}, marked by the auditor eve (" in cells[rule]["reason"]
+        assert "donjon verdict list" in cells[rule]["remedy"]
+    assert cells["copies"]["state"] == "not-met"
+    for copy in cells["workload"]["copies"][1:]:
+        assert (copy["point"], copy["suspect"][:12]) == (None, point["id"][:12])
+    stage.host.run("verdict", "clean", point["id"][:12], *sign)
+    stage.status()
+
+
+def test_a_clean_point_counts_below_suspect_ones(stage: Stage) -> None:
+    """The newest backups of an encrypted source keep no workload green."""
+    first = stage.host.json("points", "--vault", stage.url)["points"][-1]["id"]
+    (stage.source / "ransom").write_bytes(b"note")
+    stage.host.run("backup", stage.source, "--workload", "website", "--vault", stage.url)
+    last = stage.host.json("points", "--vault", stage.url)["points"][-1]["id"]
+    sign = ("--sign", stage.auditor, "--vault", stage.url)
+    stage.host.run("verdict", "suspect", last, *sign)
+    cells = stage.status()
+    main = next(copy for copy in cells["workload"]["copies"] if copy["name"] == "main")
+    assert main["point"] == first
+    assert main["suspect"].startswith(f"{last[:12]}, marked by the auditor eve")
+    old = stage.status(
+        lambda text: text.replace("rpo: 1d", "rpo: 1s"), red="copies media offsite immutable verified rpo"
+    )
+    assert f"but for suspect ones: {last[:12]}" in old["rpo"]["reason"]
+    assert f"newer points are suspect: {last[:12]}" in old["copies"]["reason"]
+    told = stage.host.text("status", "--plan", stage.plan(), "-v")
+    assert f"suspect: {last[:12]}" in re.sub(r"suspect +", "suspect: ", told)
+    stage.host.run("verdict", "clean", last, *sign)
+    cells = stage.status()
+    assert next(copy for copy in cells["workload"]["copies"] if copy["name"] == "main")["point"] == last
+
+
 # -- what is made of it ----------------------------------------------------------------------------
 
 

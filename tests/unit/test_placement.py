@@ -67,6 +67,21 @@ def at(copy: Copy, **changed: str) -> Copy:
     return replace(copy, place=place)
 
 
+def test_suspect_points_are_told_where_a_cell_is_red_for_them() -> None:
+    none = replace(VAULT, point="", point_time=None, checked=None, suspect="ab12, marked by eve")
+    verdict = judge(Facts("web", NOW, WANTED, (PRODUCTION, none, OTHER)))
+    assert verdict.cell(Rule.RPO).state is State.MET  # the other one is young
+    copies = verdict.cell(Rule.COPIES)
+    assert (copies.state, copies.value) == (State.NOT_MET, "2")
+    assert "backup away has no other points than suspect ones: ab12, marked by eve" in copies.reason
+    assert "donjon verdict list" in copies.remedy
+    old = replace(none, point="o", point_time=NOW - 3 * DAY)
+    verdict = judge(Facts("web", NOW, WANTED, (PRODUCTION, old)))
+    assert verdict.cell(Rule.RPO).state is State.NOT_MET
+    assert "but for suspect ones: ab12, marked by eve" in verdict.cell(Rule.RPO).reason
+    assert "newer points are suspect: ab12" in verdict.cell(Rule.COPIES).reason
+
+
 #: In the order of the table: the copies beside production.
 EXAMPLES: dict[str, tuple[Copy, ...]] = {
     "a snapshot at home, a locked vault elsewhere": (SNAPSHOT, VAULT),

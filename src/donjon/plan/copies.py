@@ -102,6 +102,7 @@ class Copy:
     ``kept_s`` is how much of a lock a custodian, who was seen at work, leaves at least; 0 if none was seen.
     ``keys`` each open it alone; a copy without any is not encrypted.
 
+    ``suspect`` tells of newer points there that count for nothing, as somebody marked them as suspect.
     ``unreachable`` says why it could not be looked at, ``broken`` what of the newest point is missing or
     damaged, ``tampered`` what somebody did to it, though all can still be read. ``facts`` are further lines
     for people.
@@ -120,6 +121,7 @@ class Copy:
     kept_s: int = 0
     keys: tuple[Key, ...] = ()
     checked: Check | None = None
+    suspect: str = ""
     unreachable: str = ""
     broken: str = ""
     tampered: str = ""

@@ -14,7 +14,7 @@ from donjon.core.clock import iso
 from donjon.core.units import format_duration
 from donjon.plan.copies import Copy, CopyKind, Facts
 from donjon.plan.fate import separate, shared_fate
-from donjon.plan.worth import SKEW_S, Fault, Judged, elsewhere, look_at
+from donjon.plan.worth import LOOK_AT_MARKS, SKEW_S, Fault, Judged, elsewhere, look_at
 
 #: Copies besides production, and media, that the rule wants.
 OTHERS = 2
@@ -224,13 +224,17 @@ def _rpo(facts: Facts, judged: Sequence[Judged]) -> Cell:
     if wanted_s is None:
         return Cell(Rule.RPO, State.NOT_ASKED, value, "the plan has no RPO")
     limit = format_duration(wanted_s)
-    run = f"`donjon plan run {facts.workload}`"
+    suspect = next((copy.suspect for copy in backups if copy.suspect), "")
+    run = LOOK_AT_MARKS if suspect else f"`donjon plan run {facts.workload}`"
+    but = f", but for suspect ones: {suspect}" if suspect else ""
     if age_s is not None and age_s <= wanted_s:
         return Cell(Rule.RPO, State.MET, value, f"the newest whole point is {value} old; wanted {limit}")
     state = _unless_hidden(judged)
     if age_s is None:
-        return Cell(Rule.RPO, state, value, f"there is no whole point; wanted one every {limit}", run)
-    return Cell(Rule.RPO, state, value, f"the newest whole point is {value} old; wanted {limit}", run)
+        told = f"there is no whole point; wanted one every {limit}"
+    else:
+        told = f"the newest whole point is {value} old; wanted {limit}"
+    return Cell(Rule.RPO, state, value, told + but, run)
 
 
 def _unless_hidden(judged: Sequence[Judged]) -> State:

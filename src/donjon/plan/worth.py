@@ -39,6 +39,10 @@ class Judged:
     offsite: Fault | None
 
 
+#: What to do about suspect points: make a clean one, or take a mark back that was a mistake.
+LOOK_AT_MARKS = "`donjon verdict list`; clean the source and back it up, or lift marks that were a mistake"
+
+
 def stale_after_s(facts: Facts) -> int:
     """How old a copy may be before it is no copy of the workload any more."""
     return STALE_S if facts.wanted.rpo_s is None else STALE_RPOS * facts.wanted.rpo_s
@@ -62,17 +66,29 @@ def _fault(copy: Copy, facts: Facts) -> Fault | None:
         )
     if copy.broken:
         return Fault(f"{copy.title} is not whole: {copy.broken}", copy.hint or again)
-    if copy.point_time is None:
-        what = "was never read" if copy.kind is CopyKind.PRODUCTION else f"holds nothing of {facts.workload}"
-        return Fault(f"{copy.title} {what}", copy.hint or again)
-    if copy.point_time > facts.now + SKEW_S:
-        when = iso(copy.point_time)
+    return _empty(copy, facts) if copy.point_time is None else _aged(copy, copy.point_time, facts)
+
+
+def _empty(copy: Copy, facts: Facts) -> Fault:
+    """Why a copy without a point that counts does not."""
+    if copy.suspect:
+        return Fault(f"{copy.title} has no other points than suspect ones: {copy.suspect}", LOOK_AT_MARKS)
+    what = "was never read" if copy.kind is CopyKind.PRODUCTION else f"holds nothing of {facts.workload}"
+    return Fault(f"{copy.title} {what}", copy.hint or fill(copy, facts))
+
+
+def _aged(copy: Copy, point_time: int, facts: Facts) -> Fault | None:
+    """Whether its newest point is too old, or of the future."""
+    if point_time > facts.now + SKEW_S:
+        when = iso(point_time)
         return Fault(f"{copy.title}: its newest point is of the future, {when}", "Set the clocks right.")
-    age_s, limit_s = facts.now - copy.point_time, stale_after_s(facts)
-    if age_s > limit_s:
-        old = f"{format_duration(age_s)} old; a copy counts for {format_duration(limit_s)}"
-        return Fault(f"{copy.title} is {old}", again)
-    return None
+    age_s, limit_s = facts.now - point_time, stale_after_s(facts)
+    if age_s <= limit_s:
+        return None
+    old = f"{format_duration(age_s)} old; a copy counts for {format_duration(limit_s)}"
+    if copy.suspect:
+        return Fault(f"{copy.title} is {old}; newer points are suspect: {copy.suspect}", LOOK_AT_MARKS)
+    return Fault(f"{copy.title} is {old}", fill(copy, facts))
 
 
 def fill(copy: Copy, facts: Facts) -> str:

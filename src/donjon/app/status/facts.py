@@ -6,7 +6,7 @@ and signed evidence; the catalog tells whose point is whose, which is sealed, an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from donjon.app.catalog.opening import CATALOG_VARIABLE, Places, open_catalog
@@ -25,7 +25,7 @@ from donjon.app.status.snapshot_facts import snapshot_copies
 from donjon.app.status.vault_facts import VaultLook, look_at_vault
 from donjon.catalog.facts import list_restores
 from donjon.catalog.points import list_points
-from donjon.core.clock import Clock
+from donjon.core.clock import Clock, iso
 from donjon.core.errors import DonjonError
 from donjon.core.events import Progress
 from donjon.format.evidence import MAX_TEXT_BYTES, fitting
@@ -71,7 +71,7 @@ def gather(
     """
     warnings: list[str] = []
     looks: dict[str, VaultLook] = {}
-    places = Places(settings, plan, warnings.append)
+    places = Places(settings, plan, lambda text: warnings.append(text.removeprefix("warning: ")))
     for name in wanted:
         for vault in vaults_of(plan, name):
             if vault not in looks:
@@ -80,8 +80,19 @@ def gather(
     for look in looks.values():
         known.workloads |= look.workloads
     now = max([clock(), *(look.now for look in looks.values())])
-    facts = [_Gatherer(plan, name, looks, known, now).facts() for name in wanted]
+    suspect = _suspect(looks.values())
+    facts = [_Gatherer(plan, name, looks, known, suspect, now).facts() for name in wanted]
     return Survey(facts, looks, list(dict.fromkeys(warnings)))
+
+
+def _suspect(looks: Iterable[VaultLook]) -> dict[bytes, str]:
+    """Who marked each suspect point, by its id; a mark in one vault holds for all copies of the point."""
+    found: dict[bytes, str] = {}
+    for verdicts in (look.verdicts for look in looks if look.verdicts is not None):
+        for point_id in verdicts.marks:
+            mark = verdicts.of(point_id)[0]
+            found.setdefault(point_id, f"marked by {mark.who} on {iso(mark.signed_at)}")
+    return found
 
 
 def from_catalog(settings: Settings, environment: Mapping[str, str]) -> Known:
@@ -108,8 +119,17 @@ def from_catalog(settings: Settings, environment: Mapping[str, str]) -> Known:
 class _Gatherer:
     """The facts of one workload."""
 
-    def __init__(self, plan: Plan, name: str, looks: Mapping[str, VaultLook], known: Known, now: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        looks: Mapping[str, VaultLook],
+        known: Known,
+        suspect: Mapping[bytes, str],
+        now: int,
+    ) -> None:
         self._plan, self._name, self._known, self._now = plan, name, known, now
+        self._suspect = suspect
         self._rules: Rules = plan.rules(name)
         self._source: Workload = plan.workloads[name].source
         self._looks = [looks[vault] for vault in vaults_of(plan, name)]
@@ -117,9 +137,11 @@ class _Gatherer:
 
     def facts(self) -> Facts:
         backups = [self._backup(look) for look in self._looks]
-        times = sorted(point.time for look in self._looks for point in self._points(look))
+        times = sorted(point.time for look in self._looks for point in self._clean(look))
         snapshots = snapshot_copies(self._plan, self._name, times)
-        seen = [copy.point_time for copy in (*backups, *snapshots) if copy.point_time is not None]
+        # Production was read for a suspect point as well.
+        seen = [point.time for look in self._looks for point in self._points(look)]
+        seen += [copy.point_time for copy in snapshots if copy.point_time is not None]
         production = self._production(max(seen, default=None))
         copies = (production, *snapshots, *backups)
         return Facts(self._name, self._now, self._wanted, copies, self._restore())
@@ -160,7 +182,11 @@ class _Gatherer:
         if not points:
             sealed = any(point.point_id not in self._known.workloads for point in look.points)
             return replace(bare, unreachable=_SEALED, hint=_SEALED_HINT) if sealed else bare
-        return self._with_point(bare, look, points[-1], len(points))
+        clean = self._clean(look)
+        bare = replace(
+            bare, suspect=self._told_suspect(points[points.index(clean[-1]) :] if clean else points)
+        )
+        return self._with_point(bare, look, clean[-1], len(points)) if clean else bare
 
     def _with_point(self, bare: Copy, look: VaultLook, point: Point, count: int) -> Copy:
         try:
@@ -192,6 +218,18 @@ class _Gatherer:
             if self._known.workloads.get(point.point_id) == self._name
             and not keyring.came_late(point.manifest, point.time, point.name, point.point_id)
         ]
+
+    def _clean(self, look: VaultLook) -> list[Point]:
+        """Those of them that nobody marked as suspect, in whichever vault."""
+        return [point for point in self._points(look) if point.point_id not in self._suspect]
+
+    def _told_suspect(self, points: Sequence[Point]) -> str:
+        """The newest suspect one of these points, and how many there are; empty if there is none."""
+        found = [point.point_id for point in points if point.point_id in self._suspect]
+        if not found:
+            return ""
+        more = f" and {len(found) - 1} before it" if len(found) > 1 else ""
+        return f"{found[-1].hex()[:12]}{more}, {self._suspect[found[-1]]}"
 
     def _check(self, look: VaultLook) -> Check | None:
         """The last verification that is as deep as wanted, or a later one that failed; else the last one.

@@ -102,6 +102,8 @@ def facts_of(judged: Judged) -> Iterator[tuple[str, str]]:
         share = f", {check.data_percent:.3g} % of the data" if check.data_percent else ""
         result = "sound" if check.passed else "FAILED"
         yield "verified", f"{iso(check.at)}, {check.depth}{share}: {result} ({check.source})"
+    if copy.suspect:
+        yield "suspect", copy.suspect
     for fact in copy.facts:
         yield "seen", fact
     for name, fault in _faults(judged):
@@ -179,6 +181,7 @@ def _copy_data(judged: Judged, *, counts: bool) -> dict[str, object]:
         "storage": copy.storage or None,
         "point": copy.point or None,
         "time": iso(copy.point_time) if copy.point_time is not None else None,
+        "suspect": copy.suspect or None,
         "lock_mode": copy.lock_mode.value,
         "locked_until": iso(copy.locked_until) if copy.locked_until else None,
         "keys": [{"key": key.key_id, "owner": key.owner} for key in copy.keys],

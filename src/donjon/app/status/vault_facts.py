@@ -11,6 +11,7 @@ from typing import Final
 
 from donjon.app.catalog.opening import Places
 from donjon.app.keys.members import address_of
+from donjon.app.verdicts.marks import Verdicts, look_up, warn_of_doubts
 from donjon.app.wiring import Workspace
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.core.errors import DonjonError, IntegrityFailure, KeyNotAvailable, VaultNotFound
@@ -47,8 +48,9 @@ class VaultLook:
     """What was seen of a vault at ``address``. Times are in Unix seconds by its store.
 
     ``unreachable`` says why it could not be looked at, ``gone`` that there is none. ``workloads`` are those
-    of the points that a key at hand opens, by id. ``checkpoint_at`` and ``epoch_at`` are when a custodian was
-    last seen at work, 0 for never. ``alarms`` are what contradicts what was signed or seen before.
+    of the points that a key at hand opens, by id; ``verdicts`` tell which points are suspect.
+    ``checkpoint_at`` and ``epoch_at`` are when a custodian was last seen at work, 0 for never. ``alarms`` are
+    what contradicts what was signed or seen before.
     """
 
     name: str
@@ -66,6 +68,7 @@ class VaultLook:
     epoch_at: int = 0
     evidence: list[SignedEvidence] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    verdicts: Verdicts | None = None
 
     def kept_s(self, *, is_copy: bool) -> int:
         """What a custodian who works daily leaves of a lock, if one was seen at work here within an epoch.
@@ -116,6 +119,8 @@ def _look(workspace: Workspace, look: VaultLook, progress: Progress) -> None:
     look.checkpoint_at = _checkpoint_at(vault)
     look.epoch_at = _epoch_at(vault, look.inventory)
     look.evidence = _evidence(vault, look.inventory)
+    look.verdicts = look_up(workspace, vault)
+    warn_of_doubts(workspace, look.verdicts)
     if vault.openers:
         look.workloads = _opened(vault, look.points)
     look.alarms = [error.message for error in damaged]
