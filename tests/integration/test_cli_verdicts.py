@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from donjon.testing.folders import remove_tree
 from tests.integration.cli import Donjon
 
 NAMES = ("ann", "bo", "cy")
@@ -15,7 +17,7 @@ NAMES = ("ann", "bo", "cy")
 class Bench:
     """A host with a vault, an auditor elsewhere, and two points of one workload."""
 
-    def __init__(self, host: Donjon, desk: Path, *, approvers: bool) -> None:
+    def __init__(self, host: Donjon, desk: Path, *, approvers: bool, lock: str = "none") -> None:
         self.host, self.desk, self.source = host, desk, host.folder / "source"
         desk.mkdir()
         self.source.mkdir()
@@ -23,7 +25,7 @@ class Bench:
         for name in NAMES if approvers else ():
             host.run("approver", "new", name, "--out", desk / name)
             options += ["--approver", f"{desk / name}.pub"]
-        host.init(*options, *(("--approvals", "2") if approvers else ()))
+        host.init(*options, *(("--approvals", "2") if approvers else ()), lock=lock)
         host.run("auditor", "add", "eve", "--out", self.auditor)
         self.first, self.second = self.backup("one"), self.backup("two")
 
@@ -302,3 +304,29 @@ def test_a_mount_of_all_points_leaves_out_what_is_suspect(bench: Bench) -> None:
     _, count = prepare_mount(workspace, None, told.append, NO_PERMIT)
     assert count == 1
     assert bench.second[:12] in told[0]
+
+
+@pytest.fixture
+def locked(host: Donjon, tmp_path: Path) -> Iterator[Bench]:
+    try:
+        yield Bench(host, tmp_path / "desk", approvers=False, lock="30d")
+    finally:
+        remove_tree(host.vault)
+
+
+def test_suspect_points_push_no_clean_one_out_of_retention(locked: Bench) -> None:
+    bench = locked
+
+    def stay(host: Donjon) -> dict[str, list[str]]:
+        shown = host.json("retention", "preview", "--keep", "last=1")["points"]
+        return {row["id"]: row["reasons"] for row in shown}
+
+    assert stay(bench.host) == {bench.first: [], bench.second: ["last"]}
+    bench.mark(bench.second)
+    third = bench.backup("three")
+    bench.mark(third)
+    suspect = ["not counted: it is suspect"]
+    for host in (bench.host, bench.host.without_kit()):
+        assert stay(host) == {bench.first: ["last"], bench.second: suspect, third: suspect}
+    bench.host.run("verdict", "clean", third, "--sign", bench.auditor)
+    assert stay(bench.host) == {bench.first: [], bench.second: suspect, third: ["last"]}

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from donjon.app.signers.custodians import open_as_custodian
+from donjon.app.verdicts.marks import look_up, warn_of_doubts
 from donjon.app.wiring import Workspace
 from donjon.core.errors import DonjonError, IntegrityFailure, UsageError
 from donjon.core.events import Progress, StopCheck, never_stop
@@ -70,7 +71,11 @@ def look(workspace: Workspace, vault: Vault, policy: Policy, progress: Progress)
     inventory = take_inventory(vault, workspace.cache(vault), progress)
     workloads = _workloads(vault, points) if workspace.has_key else {}
     deleted = deleted_points(vault, damaged)
-    standings = find_standings(points, inventory, vault.keyring, policy, deleted=deleted, workloads=workloads)
+    verdicts = look_up(workspace, vault)
+    warn_of_doubts(workspace, verdicts)
+    standings = find_standings(
+        points, inventory, vault.keyring, policy, deleted=deleted, suspect=verdicts.marks, workloads=workloads
+    )
     certificates = frozenset(certificate.name for certificate in deleted.values())
     return View(vault, inventory, standings, workloads, certificates, damaged + inventory.damaged)
 

@@ -5,7 +5,7 @@ See ``docs/locks.md``, "Which points are live".
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -47,12 +47,14 @@ def find_standings(
     policy: Policy,
     *,
     deleted: Container[bytes] = (),
+    suspect: Collection[bytes] = (),
     workloads: Mapping[bytes, str] = MappingProxyType({}),
 ) -> list[Standing]:
     """How all points stand, oldest first.
 
-    ``deleted`` are the ids of points that approvers gave up. ``workloads`` tells the workload of each point
-    id that a key at hand opens; the others are counted for their writer alone.
+    ``deleted`` are the ids of points that approvers gave up, ``suspect`` of those that stay but take no place
+    of a clean one, as after an attack they may be the newest of every day. ``workloads`` tells the workload
+    of each point id that a key at hand opens; the others are counted for their writer alone.
     """
     absent = needs(points).without(inventory.packs.there())
     ends = {point.point_id: _locked_until(point, inventory) for point in points}
@@ -72,9 +74,10 @@ def find_standings(
         decisions = decide(policy, candidates, inventory.now)
         return {decision.candidate.point_id: decision.reasons for decision in decisions}
 
-    live = reasons(late | expired)
+    marked = dict.fromkeys(suspect, "it is suspect")
+    live = reasons(marked | late | expired)
     # A store, or a thief, could make a point look expired to have the rest of it deleted.
-    wanted = reasons(late)
+    wanted = reasons(marked | late)
     standings = []
     for point in points:
         name = point.point_id
