@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from donjon.core.clock import system_clock
 from donjon.core.errors import ObjectLocked, PermissionMissing, Refused, SnapshotFailed
+from donjon.roles.snapshotter import TASKS, Snapshotter, render
 from donjon.snapshots.ebs import EbsSnapshots
 from donjon.testing.aws import User
 from donjon.testing.ec2_front import Ec2Front, ec2_front
@@ -251,3 +254,30 @@ def test_a_credential_that_may_list_alone_is_told_what_it_lacks(accounts: MiniSt
     with pytest.raises(PermissionMissing, match="ec2:CreateSnapshot"):
         snapshots.create([volume], workload="web", set_id="s1")
     assert root.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+
+
+def test_the_rendered_snapshotter_takes_what_it_marks_and_touches_nothing_else(accounts: MiniStack) -> None:
+    """MiniStack judges one resource of a request and no tags of snapshots: it tells its own not apart."""
+    root = accounts.client("ec2", accounts.root(PRODUCTION))
+    volume = root.create_volume(Size=1, AvailabilityZone=f"{HOME}a")["VolumeId"]
+    foreign = root.create_snapshot(VolumeId=volume)["SnapshotId"]
+    bucket = accounts.make_bucket(PRODUCTION)
+    policy = json.loads(render("aws", Snapshotter(PRODUCTION, tasks=frozenset(TASKS))))
+    user = accounts.make_user(policy, PRODUCTION)
+    client = user.client("ec2", accounts.endpoint)
+
+    def refused(call: Callable[[], object]) -> bool:
+        with pytest.raises(ClientError) as caught:
+            call()
+        return caught.value.response["Error"]["Code"] in {"UnauthorizedOperation", "AccessDenied"}
+
+    marked = [{"ResourceType": "snapshot", "Tags": [{"Key": "donjon-workload", "Value": "web"}]}]
+    own = client.create_snapshot(VolumeId=volume, TagSpecifications=marked)["SnapshotId"]
+    client.describe_snapshots(SnapshotIds=[own, foreign])
+    assert refused(lambda: client.delete_snapshot(SnapshotId=foreign))
+    mark = [{"Key": "donjon-workload", "Value": "x"}]
+    assert refused(lambda: client.create_tags(Resources=[foreign], Tags=mark))
+    assert refused(lambda: client.delete_volume(VolumeId=volume))
+    assert refused(lambda: user.client("s3", accounts.endpoint).put_object(Bucket=bucket, Key="a", Body=b"x"))
+    left = root.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+    assert {own, foreign} <= {row["SnapshotId"] for row in left}

@@ -35,6 +35,18 @@ Examples:
 \b
 JSON: {"cloud", "format", "file", "text"}; file is null without --out, text is null with it."""
 
+_SNAPSHOTTER_EPILOG = """\b
+Examples:
+  donjon roles snapshotter --cloud aws --account 111111111111 --lock \
+--key arn:aws:kms:eu-west-1:111111111111:key/KEY
+  donjon roles snapshotter --cloud azure --account 11111111-2222-3333-4444-555555555555 \
+--resource-group shop --lock --out role.json
+  donjon roles snapshotter --cloud gcp --account acme-shop --share
+
+\b
+A policy for `aws iam put-role-policy`, a definition for `az role definition create`, or roles with the
+bindings that they are to have. JSON: {"cloud", "file", "text"}; as for `render`."""
+
 app = typer.Typer(help="The five roles: what each may do, and policies made from that.", no_args_is_help=True)
 
 _CLOUDS = "aws|azure|gcp|s3|openbao"
@@ -186,7 +198,6 @@ def render(
     Nothing is deployed, and no network is used. Make the vault between two renderings: first without
     --writer, then with the ids of the hosts that were enrolled. docs/roles.md has the steps for each cloud.
     """
-    from donjon.keys.private import create_private
     from donjon.roles.account import Account
     from donjon.roles.render import render as make
 
@@ -217,13 +228,64 @@ def render(
             managed_hsm=managed_hsm,
         ),
     )
+    return _give({"cloud": cloud, "format": form}, made, out_file, json=json)
+
+
+@app.command("snapshotter", epilog=_SNAPSHOTTER_EPILOG)
+def snapshotter(
+    cloud: Annotated[str, typer.Option("--cloud", metavar="aws|azure|gcp", help="For which cloud.")],
+    account: Annotated[
+        str, typer.Option("--account", metavar="ID", help="Account, subscription or project of production.")
+    ] = "",
+    read: Annotated[bool, typer.Option("--read/--no-read", help="Reads disks from their snapshots.")] = True,
+    copy: Annotated[bool, typer.Option("--copy", help="Copies snapshots, to another region or key.")] = False,
+    share: Annotated[bool, typer.Option("--share", help="Shares them with other accounts.")] = False,
+    lock: Annotated[bool, typer.Option("--lock", help="Locks them.")] = False,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="ARN", help="Key of KMS of disks or copies, on AWS; repeatable."),
+    ] = None,
+    resource_group: Annotated[
+        str, typer.Option("--resource-group", metavar="NAME", help="Azure's, instead of the subscription.")
+    ] = "",
+    name: Annotated[
+        str, typer.Option("--name", metavar="WORD", help="How it is called.")
+    ] = "donjon-snapshotter",
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it there; never over a file.")
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Print what the identity near production may do that takes snapshots for a plan, and no more.
+
+    Nothing is deployed, and no network is used. Where the cloud can tell Donjon's snapshots from others, it
+    deletes, locks, shares and reads those alone.
+    """
+    from donjon.roles.snapshotter import CLOUDS, TASKS, Snapshotter
+    from donjon.roles.snapshotter import render as make
+
+    if cloud not in CLOUDS:
+        msg = f"--cloud {cloud}: has no snapshots that Donjon takes"
+        raise UsageError(msg, hint=f"There are: {', '.join(CLOUDS)}.")
+    chosen = dict(zip(TASKS, (read, copy, share, lock), strict=True))
+    tasks = frozenset(task for task, wanted in chosen.items() if wanted)
+    made = make(cloud, Snapshotter(account, name, tasks, tuple(key or ()), resource_group))
+    return _give({"cloud": cloud}, made, out_file, json=json)
+
+
+def _give(told: dict[str, Any], text: str, out_file: Path | None, *, json: bool) -> int:
+    """Print what was made, or write it to a new file."""
+    from donjon.keys.private import create_private
+
     out = output(json=json)
     if out_file is None:
-        out.result({"cloud": cloud, "format": form, "file": None, "text": made}, made.rstrip("\n"))
+        out.result({**told, "file": None, "text": text}, text.rstrip("\n"))
         return 0
-    create_private(out_file, made.encode())
-    told = {"cloud": cloud, "format": form, "file": str(out_file), "text": None}
-    out.result(told, f"Wrote {out_file}. Read docs/roles.md before you deploy it.")
+    create_private(out_file, text.encode())
+    out.result(
+        {**told, "file": str(out_file), "text": None},
+        f"Wrote {out_file}. Read docs/roles.md before you deploy it.",
+    )
     return 0
 
 
