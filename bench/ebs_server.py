@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from donjon.sources.content import find_extents
-from donjon.testing.ebs_front import BLOCK_BYTES, EbsFront
+from donjon.testing.aws.ebs_front import BLOCK_BYTES, EbsFront
 from donjon.testing.front import Answer, Request, serving
 
 

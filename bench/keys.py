@@ -39,8 +39,8 @@ from donjon.repository.records import writer_record
 from donjon.repository.vault import Vault, open_vault
 from donjon.repository.writing import WriteSession
 from donjon.stores.memory import MemoryStore
-from donjon.testing.openbao import OpenBao, openbao
-from donjon.testing.softhsm import SoftHsm, make_softhsm
+from donjon.testing.servers.openbao import OpenBao, openbao
+from donjon.testing.servers.softhsm import SoftHsm, make_softhsm
 
 _ROUNDS: Final = 50
 _MODULES: Final = ("boto3", "hvac", "pkcs11", "azure.keyvault.keys", "google.cloud.kms_v1")

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from donjon.testing.ports import free_port
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.servers.ports import free_port
 
 _COUNTER = "SeaweedFS_s3_request_total{"
 

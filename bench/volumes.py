@@ -1,6 +1,6 @@
 """Volumes: a sparse disk of 16 GiB with 4 GiB of data as a file, a device and a volume of EBS.
 
-EBS is the fake of ``donjon.testing.ebs_front`` in a process of its own on this machine, which shares the
+EBS is the fake of ``donjon.testing.aws.ebs_front`` in a process of its own on this machine, which shares the
 processors with Donjon: its time is told apart. Writes docs/benchmarks-volumes.md.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from donjon.testing.azure_front import AzureFront
+from donjon.testing.azure.front import AzureFront
 
 _numbers = itertools.count(1)
 

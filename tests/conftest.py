@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from donjon.testing.ministack import MiniStack, ministack
-from donjon.testing.moto import moto
-from donjon.testing.openbao import OpenBao, openbao
-from donjon.testing.postgres import PostgresServer, postgres
-from donjon.testing.seaweedfs import SeaweedFs, seaweedfs
-from donjon.testing.softhsm import SoftHsm, make_softhsm
+from donjon.testing.aws.ministack import MiniStack, ministack
+from donjon.testing.aws.moto import moto
+from donjon.testing.aws.seaweedfs import SeaweedFs, seaweedfs
+from donjon.testing.servers.openbao import OpenBao, openbao
+from donjon.testing.servers.postgres import PostgresServer, postgres
+from donjon.testing.servers.softhsm import SoftHsm, make_softhsm
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and every process started from there
 # inherits that. The tests press it, wherever they were started.
@@ -47,7 +47,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MiniStack]:
 
 @pytest.fixture(scope="session")
 def moto_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """AWS without any rights, for all tests: what its KMS enforces is in ``donjon.testing.moto``."""
+    """AWS without any rights, for all tests: what its KMS enforces is in ``donjon.testing.aws.moto``."""
     with moto(tmp_path_factory.mktemp("moto")) as endpoint:
         yield endpoint
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pkcs11
 
-from donjon.testing.softhsm import SoftHsm
+from donjon.testing.servers.softhsm import SoftHsm
 
 
 @contextlib.contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from donjon.core.units import KIB, MIB
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.folders import remove_tree
-from donjon.testing.seaweedfs import SeaweedFs
 from tools.demo_stage import DemoFailed, Stage, s3_server, say, title
 
 _VAULT_BUCKET, _PHOTOS = "vault", "photos"

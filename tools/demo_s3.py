@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from donjon.testing.s3_attack import Held, Version, hide, losses, overwrite, take_stock
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.s3_attack import Held, Version, hide, losses, overwrite, take_stock
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from tools.demo_stage import DemoFailed, Stage, prove, s3_server, say, title
 
 _BUCKET = "backups"

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.folders import remove_tree
-from donjon.testing.seaweedfs import SeaweedFs
 from donjon.testing.trees import compare_trees
 
 _SHOWN = 10

@@ -38,14 +38,14 @@ from donjon.keys.info import unbound
 from donjon.keys.openbao import OpenBaoKey, TransitKey
 from donjon.keys.pkcs11 import Pkcs11Key, TokenAddress
 from donjon.keys.services import RetryingKey
-from donjon.testing.aws import User
-from donjon.testing.azure_keyvault import KeyVaultFront, key_vault
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.aws.people import User
+from donjon.testing.azure.keyvault import KeyVaultFront, key_vault
+from donjon.testing.conformance.keys import KeyServiceTests
 from donjon.testing.front import Answer
-from donjon.testing.gcp_kms import GcpKmsFront, gcp_kms
-from donjon.testing.key_tests import KeyServiceTests
-from donjon.testing.ministack import MiniStack
-from donjon.testing.openbao import OpenBao
-from donjon.testing.softhsm import SoftHsm
+from donjon.testing.google.kms import GcpKmsFront, gcp_kms
+from donjon.testing.servers.openbao import OpenBao
+from donjon.testing.servers.softhsm import SoftHsm
 from tests.tokens import make_aes, make_rsa, opened
 
 INFO = secret_info(bytes(16))

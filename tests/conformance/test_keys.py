@@ -7,7 +7,7 @@ import pytest
 from donjon.keys import passphrase
 from donjon.keys.base import Opener, Recipient
 from donjon.keys.recovery import RecoveryKit, read_kit, write_kit
-from donjon.testing.key_tests import PublicKeyTests
+from donjon.testing.conformance.keys import PublicKeyTests
 
 CHEAP = passphrase.Cost(memory_kib=8 * 1024, passes=1, lanes=1)
 PASSPHRASE = "correct horse battery staple"

@@ -14,10 +14,10 @@ from donjon.clouds.objects.base import Metadata, Objects
 from donjon.clouds.objects.gcs import GcsObjects
 from donjon.clouds.objects.s3 import S3Objects
 from donjon.core.errors import StoreError
-from donjon.testing.azure import ACCOUNT, KEY, azurite
-from donjon.testing.gcs import fake_gcs_server
-from donjon.testing.objects_tests import ObjectsTests
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.azure.account import ACCOUNT, KEY, azurite
+from donjon.testing.conformance.objects import ObjectsTests
+from donjon.testing.google.bucket import fake_gcs_server
 
 _numbers = itertools.count(1)
 

@@ -14,9 +14,9 @@ from donjon.core.errors import CredentialsRejected, ObjectLocked, Refused, Snaps
 from donjon.snapshots.azure_disk import AzureDiskSnapshots
 from donjon.snapshots.base import SnapshotState
 from donjon.snapshots.marks import Marks
-from donjon.testing.azure_snapshots import AzureSnapshotsFront, azure_snapshots
+from donjon.testing.azure.snapshots import AzureSnapshotsFront, azure_snapshots
+from donjon.testing.conformance.snapshots import CloudGround, CloudSnapshotTests, QuickTime
 from donjon.testing.front import Answer
-from donjon.testing.snapshot_tests import CloudGround, CloudSnapshotTests, QuickTime
 
 PRODUCTION = "00000000-0000-0000-0000-00000000000a"
 BACKUP = "00000000-0000-0000-0000-00000000000b"

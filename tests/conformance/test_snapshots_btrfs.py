@@ -18,9 +18,9 @@ from donjon.core.errors import PermissionMissing, Refused, SnapshotFailed
 from donjon.snapshots import btrfs_calls
 from donjon.snapshots.base import SnapshotState
 from donjon.snapshots.btrfs import FOLDER, BtrfsSnapshots, find_volume
-from donjon.testing.btrfs import btrfs, delete_subvolume, make_subvolume, take_snapshot
+from donjon.testing.conformance.snapshots import Ground, QuickTime, SnapshotTests
 from donjon.testing.folders import open_to_others
-from donjon.testing.snapshot_tests import Ground, QuickTime, SnapshotTests
+from donjon.testing.servers.btrfs import btrfs, delete_subvolume, make_subvolume, take_snapshot
 
 
 class Btrfs(Ground):
@@ -242,7 +242,7 @@ def test_a_record_says_what_it_is_to_people(ground: Btrfs) -> None:
 def test_mounts_and_loop_devices_go_with_a_process_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys, time\n"
-        "from donjon.testing.btrfs import btrfs\n"
+        "from donjon.testing.servers.btrfs import btrfs\n"
         "with btrfs(pathlib.Path(sys.argv[1])):\n"
         "    print('mounted', flush=True)\n"
         "    time.sleep(60)\n"

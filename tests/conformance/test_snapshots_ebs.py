@@ -13,11 +13,11 @@ from donjon.core.clock import system_clock
 from donjon.core.errors import ObjectLocked, PermissionMissing, Refused, SnapshotFailed
 from donjon.roles.snapshotter import TASKS, Snapshotter, render
 from donjon.snapshots.ebs import EbsSnapshots
-from donjon.testing.aws import User
-from donjon.testing.ec2_front import Ec2Front, ec2_front
-from donjon.testing.ministack import PRODUCTION, MiniStack, ministack
-from donjon.testing.moto import moto
-from donjon.testing.snapshot_tests import CloudGround, CloudSnapshotTests, QuickTime
+from donjon.testing.aws.ec2_front import Ec2Front, ec2_front
+from donjon.testing.aws.ministack import PRODUCTION, MiniStack, ministack
+from donjon.testing.aws.moto import moto
+from donjon.testing.aws.people import User
+from donjon.testing.conformance.snapshots import CloudGround, CloudSnapshotTests, QuickTime
 
 ACCOUNT = "123456789012"  # moto's
 HOME, AWAY = "us-east-1", "eu-west-1"

@@ -14,9 +14,9 @@ from donjon.core.errors import CredentialsRejected, PermissionMissing, Refused, 
 from donjon.snapshots.gce_calls import Clients
 from donjon.snapshots.gce_disk import GceDiskSnapshots
 from donjon.snapshots.gce_labels import from_labels, to_labels
+from donjon.testing.conformance.snapshots import CloudGround, CloudSnapshotTests, QuickTime
 from donjon.testing.front import Answer
-from donjon.testing.gce_snapshots import GceSnapshotsFront, gce_snapshots
-from donjon.testing.snapshot_tests import CloudGround, CloudSnapshotTests, QuickTime
+from donjon.testing.google.snapshots import GceSnapshotsFront, gce_snapshots
 
 PROJECT, ZONE, REGION = "production", "europe-west1-b", "europe-west1"
 READER = "serviceAccount:reader@backup.iam.gserviceaccount.com"

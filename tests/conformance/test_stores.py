@@ -17,13 +17,13 @@ from donjon.stores.observe import ObservingStore
 from donjon.stores.retry import RetryingStore
 from donjon.stores.s3 import S3Store
 from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.clock import ManualClock
+from donjon.testing.conformance.stores import DATA, StoreTests
 from donjon.testing.faulty import FaultyStore
 from donjon.testing.folders import remove_tree
-from donjon.testing.ministack import MiniStack
-from donjon.testing.seaweedfs import SeaweedFs
-from donjon.testing.sshd import SshServer, ssh_server
-from donjon.testing.store_tests import DATA, StoreTests
+from donjon.testing.servers.sshd import SshServer, ssh_server
 
 
 class OnManualClock(StoreTests):

@@ -13,12 +13,12 @@ import pytest
 from donjon.stores.azure_blob import AzureBlobStore
 from donjon.stores.base import LockEnforcement, ObjectStore
 from donjon.stores.gcs import GcsStore
-from donjon.testing.azure import ACCOUNT, azure, azurite
-from donjon.testing.azure_front import AzureFront
+from donjon.testing.azure.account import ACCOUNT, azure, azurite
+from donjon.testing.azure.front import AzureFront
 from donjon.testing.clock import ManualClock
-from donjon.testing.gcs import fake_gcs_server, gcs
-from donjon.testing.gcs_front import GcsFront
-from donjon.testing.store_tests import StoreTests
+from donjon.testing.conformance.stores import StoreTests
+from donjon.testing.google.bucket import fake_gcs_server, gcs
+from donjon.testing.google.front import GcsFront
 from tests.clouds import new_bucket, new_container
 
 

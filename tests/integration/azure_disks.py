@@ -12,8 +12,8 @@ from donjon.core.clock import system_clock
 from donjon.core.pace import Pace
 from donjon.sources.azure_disk import AzureDiskSource, AzureSnapshot
 from donjon.targets.azure_disk import AzureDiskAddress, AzureDiskTarget
-from donjon.testing.azure_pages import PAGE
-from donjon.testing.azure_snapshots import AzureSnapshotsFront, azure_snapshots
+from donjon.testing.azure.pages import PAGE
+from donjon.testing.azure.snapshots import AzureSnapshotsFront, azure_snapshots
 from tests.integration.volumes import GIB, sparse
 
 SUBSCRIPTION = "00000000-0000-0000-0000-00000000000a"

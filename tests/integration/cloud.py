@@ -11,9 +11,9 @@ from azure.storage.blob import ContainerClient
 from google.api_core.exceptions import GoogleAPICallError
 
 from donjon.core.clock import system_clock
-from donjon.testing.azure import ACCOUNT, azure
+from donjon.testing.azure.account import ACCOUNT, azure
 from donjon.testing.front import Front
-from donjon.testing.gcs import gcs
+from donjon.testing.google.bucket import gcs
 from tests.clouds import new_bucket, new_container
 from tests.integration.cli import Donjon
 

@@ -19,8 +19,8 @@ from donjon.app.wiring import Workspace
 from donjon.core.events import Silent, never_stop
 from donjon.recovery.postgres import parse_goal_time
 from donjon.testing.folders import remove_tree
-from donjon.testing.ports import free_port
-from donjon.testing.postgres import PostgresServer, postgres
+from donjon.testing.servers.ports import free_port
+from donjon.testing.servers.postgres import PostgresServer, postgres
 from tests.integration.cli import Donjon
 from tests.integration.relay import Relay, relay
 

@@ -18,10 +18,10 @@ from botocore.exceptions import ClientError
 from donjon.roles import aws_cloudformation
 from donjon.roles.account import Account
 from donjon.roles.aws_policies import role_arn, role_names
-from donjon.testing.aws import User
+from donjon.testing.aws.ministack import BACKUP, PRODUCTION, MiniStack, ministack
+from donjon.testing.aws.people import User
+from donjon.testing.aws.s3_recorder import S3Recorder
 from donjon.testing.front import Answer, Request, Upstream, serving
-from donjon.testing.ministack import BACKUP, PRODUCTION, MiniStack, ministack
-from donjon.testing.s3_recorder import S3Recorder
 from tests.integration.cli import Donjon
 from tests.integration.role_work import Asked, Stage
 from tests.integration.s3_roles import As

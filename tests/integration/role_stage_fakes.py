@@ -11,11 +11,12 @@ from pathlib import Path
 
 from donjon.roles.account import Account
 from donjon.roles.render import render
-from donjon.testing import azure_roles, gcp_roles
-from donjon.testing.azure import ACCOUNT, KEY, azure, azurite
+from donjon.testing.azure import roles as azure_roles
+from donjon.testing.azure.account import ACCOUNT, KEY, azure, azurite
 from donjon.testing.callers import CalledFront, Caller, Door
 from donjon.testing.front import serving
-from donjon.testing.gcs import fake_gcs_server, gcs
+from donjon.testing.google import roles as gcp_roles
+from donjon.testing.google.bucket import fake_gcs_server, gcs
 from tests.clouds import new_bucket, new_container
 from tests.integration.cli import Donjon
 from tests.integration.role_work import Asked, Stage

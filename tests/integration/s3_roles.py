@@ -8,8 +8,8 @@ from typing import Any
 
 from donjon.roles.account import Account
 from donjon.roles.render import render
-from donjon.testing.aws import User
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.people import User
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from tests.integration.cli import Donjon
 
 PREFIX = "prod"

@@ -19,11 +19,11 @@ from donjon.core.errors import (
 from donjon.sources.azure_disk import DISK_ATTRIBUTE
 from donjon.sources.base import Source
 from donjon.targets.image import ImageTarget
-from donjon.testing.azure_pages import PAGE, Refusal
-from donjon.testing.azure_snapshots import AzureSnapshotsFront
+from donjon.testing.azure.pages import PAGE, Refusal
+from donjon.testing.azure.snapshots import AzureSnapshotsFront
+from donjon.testing.conformance.sources import SourceTests
 from donjon.testing.front import Answer, HangUp, Request
-from donjon.testing.ports import free_port
-from donjon.testing.source_tests import SourceTests
+from donjon.testing.servers.ports import free_port
 from tests.integration.azure_disks import SIZE, Cloud, image_of, served_clouds
 from tests.integration.engine import Place
 from tests.integration.volumes import GIB, MIB, assert_same, back_up, bring_back, entry_of, noise

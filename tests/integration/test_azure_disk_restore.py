@@ -23,8 +23,8 @@ from donjon.snapshots import azure_calls
 from donjon.sources.block import BlockSource
 from donjon.targets.azure_disk import AzureDiskAddress
 from donjon.targets.image import ImageTarget
-from donjon.testing.azure_pages import PAGE
-from donjon.testing.azure_snapshots import AzureSnapshotsFront
+from donjon.testing.azure.pages import PAGE
+from donjon.testing.azure.snapshots import AzureSnapshotsFront
 from donjon.testing.front import Answer, HangUp, Request
 from tests.integration.azure_disks import SUBSCRIPTION, URL, Cloud, image_of, served_clouds
 from tests.integration.cli import Donjon

@@ -22,7 +22,7 @@ from donjon.sources.block import SECTOR_BYTES, BlockOptions, BlockSource
 from donjon.sources.block_hints import ChangedBlocks
 from donjon.sources.tree import TreeSource
 from donjon.targets.image import ImageTarget
-from donjon.testing.source_tests import SourceTests
+from donjon.testing.conformance.sources import SourceTests
 from tests.integration.engine import SMALL, Place
 from tests.integration.volumes import (
     GIB,

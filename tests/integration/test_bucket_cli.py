@@ -17,10 +17,10 @@ from donjon.clouds.objects.azure import AzureObjects
 from donjon.clouds.objects.base import Metadata, Objects
 from donjon.clouds.objects.gcs import GcsObjects
 from donjon.clouds.objects.s3 import S3Objects
-from donjon.testing.azure import ACCOUNT, KEY, azurite
-from donjon.testing.gcs import fake_gcs_server
-from donjon.testing.objects_tests import KEYS
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.azure.account import ACCOUNT, KEY, azurite
+from donjon.testing.conformance.objects import KEYS
+from donjon.testing.google.bucket import fake_gcs_server
 from tests.integration.buckets import contents_of, put_all
 from tests.integration.cli import Donjon, end
 from tests.integration.cloud import CloudHost

@@ -18,11 +18,11 @@ from donjon.clouds.objects.s3 import S3Objects
 from donjon.core.clock import system_clock
 from donjon.core.errors import SourceFailed
 from donjon.core.pace import Pace
-from donjon.testing.azure import ACCOUNT, azure, azurite
-from donjon.testing.gcs import fake_gcs_server, gcs
-from donjon.testing.microburst import Microburst, microburst
-from donjon.testing.ports import free_port
-from donjon.testing.seaweedfs import seaweedfs
+from donjon.testing.aws.microburst import Microburst, microburst
+from donjon.testing.aws.seaweedfs import seaweedfs
+from donjon.testing.azure.account import ACCOUNT, azure, azurite
+from donjon.testing.google.bucket import fake_gcs_server, gcs
+from donjon.testing.servers.ports import free_port
 from tests.clouds import new_bucket, new_container
 from tests.integration.buckets import Meddled, backup, entries, put_all
 from tests.integration.engine import Place

@@ -21,9 +21,9 @@ from donjon.core.clock import system_clock
 from donjon.core.errors import Refused
 from donjon.core.events import Silent
 from donjon.recovery.history import restore_history
-from donjon.testing.azure import ACCOUNT, KEY, azure, azurite
-from donjon.testing.gcs import fake_gcs_server, gcs
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.azure.account import ACCOUNT, KEY, azure, azurite
+from donjon.testing.google.bucket import fake_gcs_server, gcs
 from tests.clouds import new_bucket, new_container
 from tests.integration.buckets import backup, put_all
 from tests.integration.cli import Donjon

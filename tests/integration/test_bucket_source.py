@@ -31,8 +31,8 @@ from donjon.plan.model import Plan
 from donjon.sources.base import Source
 from donjon.sources.bucket.inventory import inventory_pages
 from donjon.sources.bucket.source import BucketSource
-from donjon.testing.seaweedfs import SeaweedFs
-from donjon.testing.source_tests import SourceTests
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.conformance.sources import SourceTests
 from tests.integration.buckets import Meddled, backup, entries, put_all
 from tests.integration.engine import Place
 

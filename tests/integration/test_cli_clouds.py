@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from donjon.testing.azure import azurite
+from donjon.testing.azure.account import azurite
 from donjon.testing.folders import remove_tree
-from donjon.testing.gcs import fake_gcs_server
+from donjon.testing.google.bucket import fake_gcs_server
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon
 from tests.integration.cloud import Cloud, google, microsoft

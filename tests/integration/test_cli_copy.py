@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.folders import remove_tree
-from donjon.testing.seaweedfs import SeaweedFs
-from donjon.testing.sshd import SshServer, ssh_server
+from donjon.testing.servers.sshd import SshServer, ssh_server
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon, end
 from tests.integration.engine import change, fill

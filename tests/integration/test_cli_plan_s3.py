@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from tests.integration.cli import Donjon
 from tests.integration.s3_roles import As, Roles
 

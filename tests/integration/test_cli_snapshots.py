@@ -19,10 +19,10 @@ from donjon.cli import main
 from donjon.clouds import aws
 from donjon.core.errors import CredentialsRejected, DonjonError, UsageError
 from donjon.plan.model import Plan
-from donjon.testing.aws import User
-from donjon.testing.btrfs import btrfs, make_subvolume
-from donjon.testing.ec2_front import Ec2Front, ec2_front
-from donjon.testing.moto import moto
+from donjon.testing.aws.ec2_front import Ec2Front, ec2_front
+from donjon.testing.aws.moto import moto
+from donjon.testing.aws.people import User
+from donjon.testing.servers.btrfs import btrfs, make_subvolume
 from tests.integration.cli import Donjon
 
 HOME, AWAY = "us-east-1", "eu-west-1"

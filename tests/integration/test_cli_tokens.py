@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from donjon.repository.approver_keys import ApproverKey
-from donjon.testing.softhsm import SoftHsm, make_softhsm
+from donjon.testing.servers.softhsm import SoftHsm, make_softhsm
 from tests.integration.cli import TIMEOUT_S, Donjon
 
 #: Makes objects on a token as the tools of its maker could: an Ed25519 pair by label, or an RSA pair.

@@ -31,12 +31,12 @@ from donjon.stores.base import LockEnforcement, ObjectStore
 from donjon.stores.gcs import GcsStore
 from donjon.stores.retry import RetryingStore
 from donjon.stores.s3 import operations as s3
-from donjon.testing.azure import ACCOUNT, azure, azurite
+from donjon.testing.azure.account import ACCOUNT, azure, azurite
 from donjon.testing.clock import ManualClock
+from donjon.testing.conformance.stores import streamed
 from donjon.testing.front import Answer, Front
-from donjon.testing.gcs import fake_gcs_server
-from donjon.testing.gcs import gcs as google_cloud
-from donjon.testing.store_tests import streamed
+from donjon.testing.google.bucket import fake_gcs_server
+from donjon.testing.google.bucket import gcs as google_cloud
 from tests.clouds import new_bucket, new_container
 
 DATA = b"what must not go" * 100

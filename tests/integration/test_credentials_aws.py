@@ -16,8 +16,8 @@ from donjon.credentials.aws_keys import AwsAccessKeys, new_session
 from donjon.credentials.aws_profile import AwsProfile
 from donjon.credentials.base import NewSecret
 from donjon.credentials.rotation import Rotation
-from donjon.testing.aws import User
-from donjon.testing.ministack import MiniStack
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.aws.people import User
 from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others

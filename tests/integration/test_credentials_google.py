@@ -14,7 +14,7 @@ import pytest
 
 from donjon.credentials.google_keys import GoogleKeyFile, GoogleServiceAccountKeys, new_session
 from donjon.credentials.rotation import Rotation
-from donjon.testing.google_iam import GoogleIam, google_iam
+from donjon.testing.google.iam import GoogleIam, google_iam
 from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others

@@ -12,7 +12,7 @@ import pytest
 
 from donjon.credentials.openbao_token import OpenBaoToken, connect
 from donjon.credentials.rotation import Rotation
-from donjon.testing.openbao import OpenBao, ask, openbao
+from donjon.testing.servers.openbao import OpenBao, ask, openbao
 from tests.dying import Dying, Killed
 from tests.integration.cli import Donjon
 from tests.integration.planted import Secrets, open_to_others

@@ -19,9 +19,9 @@ from donjon.app.credentials import CredentialRequest, check_credentials
 from donjon.core.errors import KeyNotAvailable, UsageError
 from donjon.credentials.aws_profile import key_profile
 from donjon.credentials.findings import Limits
-from donjon.testing.aws import User
-from donjon.testing.google_iam import GoogleIam, google_iam
-from donjon.testing.ministack import MiniStack
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.aws.people import User
+from donjon.testing.google.iam import GoogleIam, google_iam
 from tests.integration.cli import Donjon
 
 _POLICY = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from donjon.testing.ministack import MiniStack
+from donjon.testing.aws.ministack import MiniStack
 from tests.integration.cli import Donjon
 from tests.integration.engine import fill
 from tests.integration.test_key_services import Place

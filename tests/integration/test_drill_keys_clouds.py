@@ -23,9 +23,9 @@ from donjon.keys.address import service_recipient
 from donjon.keys.azure_keyvault import AzureKey, AzureKeyVaultKey
 from donjon.keys.base import AZURE_KEYVAULT
 from donjon.keys.gcp_kms import GcpKey, GcpKmsKey
-from donjon.testing.azure_keyvault import KeyVaultFront, assign, key_vault
+from donjon.testing.azure.keyvault import KeyVaultFront, assign, key_vault
 from donjon.testing.front import Answer, Front, Request, Upstream, serving
-from donjon.testing.gcp_kms import GcpKmsFront, gcp_kms
+from donjon.testing.google.kms import GcpKmsFront, gcp_kms
 from tests.approving import Council
 
 INFO = secret_info(bytes(range(16)))

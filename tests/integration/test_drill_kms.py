@@ -13,7 +13,7 @@ from donjon.drills.keys import attack_service
 from donjon.drills.kms import ATTACKS, SERVICE, Key
 from donjon.format.vault import secret_info
 from donjon.keys.aws_kms import encryption_context
-from donjon.testing.ministack import MiniStack
+from donjon.testing.aws.ministack import MiniStack
 from tests.integration.cli import Donjon
 
 INFO = secret_info(bytes(range(16)))

@@ -18,9 +18,9 @@ from donjon.drills.base import Report, Role
 from donjon.drills.canaries import Canary
 from donjon.drills.s3 import ATTACKS, attack_bucket
 from donjon.drills.s3_field import Field
-from donjon.testing.aws import User
-from donjon.testing.ministack import BACKUP, PRODUCTION, MiniStack
-from donjon.testing.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFs
+from donjon.testing.aws.ministack import BACKUP, PRODUCTION, MiniStack
+from donjon.testing.aws.people import User
+from donjon.testing.aws.seaweedfs import ACCESS_KEY, SECRET_KEY, SeaweedFs
 from tests.integration.cli import Donjon
 from tests.integration.s3_roles import As, Roles, policy
 

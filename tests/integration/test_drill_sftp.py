@@ -18,7 +18,7 @@ from donjon.stores.base import Buffer, ObjectInfo
 from donjon.stores.immutable import set_immutable
 from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
 from donjon.testing.folders import remove_tree
-from donjon.testing.sshd import SshServer, ssh_server
+from donjon.testing.servers.sshd import SshServer, ssh_server
 from tests.integration.cli import Donjon
 
 CHANGES = ("delete-version", "overwrite", "truncate", "rename", "replace", "chmod")

@@ -21,12 +21,12 @@ from donjon.stores.azure_blob import AzureBlobStore
 from donjon.stores.base import ObjectStore
 from donjon.stores.gcs import GcsStore
 from donjon.stores.local import LocalStore
-from donjon.testing.azure import ACCOUNT, azurite
-from donjon.testing.azure import azure as azure_cloud
+from donjon.testing.azure.account import ACCOUNT, azurite
+from donjon.testing.azure.account import azure as azure_cloud
 from donjon.testing.folders import remove_tree
 from donjon.testing.front import Front
-from donjon.testing.gcs import fake_gcs_server
-from donjon.testing.gcs import gcs as google_cloud
+from donjon.testing.google.bucket import fake_gcs_server
+from donjon.testing.google.bucket import gcs as google_cloud
 from tests.clouds import new_bucket, new_container
 from tests.integration.cli import Donjon
 

@@ -1,4 +1,4 @@
-"""Volumes of EBS through a fake of its direct APIs (``donjon.testing.ebs_front``), and across."""
+"""Volumes of EBS through a fake of its direct APIs (``donjon.testing.aws.ebs_front``), and across."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from donjon.sources.block import BlockSource
 from donjon.sources.ebs import SNAPSHOT_ATTRIBUTE, EbsSnapshot, EbsSource
 from donjon.targets.ebs import EbsAddress, EbsTarget
 from donjon.targets.image import ImageTarget
-from donjon.testing.aws import User
+from donjon.testing.aws.ebs_front import EbsFront
+from donjon.testing.aws.people import User
 from donjon.testing.clock import ManualClock
-from donjon.testing.ebs_front import EbsFront
+from donjon.testing.conformance.sources import SourceTests
 from donjon.testing.front import Answer, HangUp, Request, serving
-from donjon.testing.source_tests import SourceTests
 from tests.integration.cli import Donjon
 from tests.integration.engine import Place
 from tests.integration.volumes import GIB, MIB, assert_same, back_up, bring_back, entry_of, noise, sparse

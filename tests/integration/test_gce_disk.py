@@ -25,9 +25,9 @@ from donjon.snapshots.gce_calls import Clients
 from donjon.snapshots.gce_disk import GceDiskSnapshots
 from donjon.sources.attached import AttachedSource
 from donjon.sources.base import Source
-from donjon.testing.gce_machine import GceMachineFront, gce_machine
-from donjon.testing.snapshot_tests import QuickTime
-from donjon.testing.source_tests import SourceTests, read_all
+from donjon.testing.conformance.snapshots import QuickTime
+from donjon.testing.conformance.sources import SourceTests, read_all
+from donjon.testing.google.machine import GceMachineFront, gce_machine
 
 MACHINE = Machine("production", "europe-west1-b", "worker")
 ZONE = "europe-west1-c"  # of the disks: another one than the machine's

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from donjon.testing.folders import remove_tree
-from donjon.testing.ports import free_port
+from donjon.testing.servers.ports import free_port
 from tests.integration.cli import Donjon, end_well
 from tests.integration.engine import fill
 from tests.integration.planted import Secrets, open_to_others, secrets_of

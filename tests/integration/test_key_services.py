@@ -17,9 +17,9 @@ import pytest
 
 from donjon.keys.openbao import TransitKey
 from donjon.keys.pkcs11 import TokenAddress
-from donjon.testing.ministack import MiniStack
-from donjon.testing.openbao import OpenBao
-from donjon.testing.softhsm import SoftHsm
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.servers.openbao import OpenBao
+from donjon.testing.servers.softhsm import SoftHsm
 from tests import second_reader
 from tests.integration.cli import Donjon
 from tests.tokens import make_rsa, opened

@@ -19,7 +19,7 @@ from donjon.core.errors import (
 from donjon.core.events import Silent
 from donjon.plan.model import Plan
 from donjon.targets.image import ImageTarget
-from donjon.testing.azure_snapshots import AzureSnapshotsFront
+from donjon.testing.azure.snapshots import AzureSnapshotsFront
 from tests.integration.azure_disks import SUBSCRIPTION, Cloud, served_clouds
 from tests.integration.engine import Place
 from tests.integration.volumes import MIB, assert_same, back_up, bring_back, noise

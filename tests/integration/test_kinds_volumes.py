@@ -21,11 +21,11 @@ from donjon.core.errors import Refused, SnapshotFailed
 from donjon.core.events import Silent
 from donjon.plan.model import Plan
 from donjon.targets.image import ImageTarget
-from donjon.testing.aws import User
-from donjon.testing.ebs_front import BLOCK_BYTES, EbsFront
-from donjon.testing.ec2_front import ec2_front
+from donjon.testing.aws.ebs_front import BLOCK_BYTES, EbsFront
+from donjon.testing.aws.ec2_front import ec2_front
+from donjon.testing.aws.moto import moto
+from donjon.testing.aws.people import User
 from donjon.testing.front import Upstream, serving
-from donjon.testing.moto import moto
 from tests.integration.engine import Place
 from tests.integration.volumes import (
     GIB,

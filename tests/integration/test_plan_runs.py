@@ -16,7 +16,7 @@ from donjon.catalog import points, runs
 from donjon.catalog.runs import RunState
 from donjon.core.errors import CatalogFailed
 from donjon.testing.folders import open_to_others
-from donjon.testing.postgres import PostgresServer, postgres
+from donjon.testing.servers.postgres import PostgresServer, postgres
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon, end_well
 from tests.integration.planned import Planned

@@ -23,8 +23,8 @@ from donjon.plan.model import Plan
 from donjon.repository.points import list_points
 from donjon.sources import postgres as source
 from donjon.testing.folders import open_to_others, remove_tree
-from donjon.testing.ports import free_port
-from donjon.testing.postgres import PostgresServer, postgres, postgres_program
+from donjon.testing.servers.ports import free_port
+from donjon.testing.servers.postgres import PostgresServer, postgres, postgres_program
 from tests.integration.cli import Donjon
 from tests.integration.postgres_stage import service
 

@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from donjon.roles.model import ROLES, Role
-from donjon.testing.ministack import PRODUCTION
+from donjon.testing.aws.ministack import PRODUCTION
 from tests.integration.every_action import try_everything
 from tests.integration.role_stage_aws import (
     EXTERNAL_ID,

@@ -9,7 +9,7 @@ import pytest
 
 from donjon.roles import openbao as rendered
 from donjon.roles.account import Account
-from donjon.testing.openbao import OpenBao, ask
+from donjon.testing.servers.openbao import OpenBao, ask
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon
 from tests.integration.engine import fill

@@ -25,7 +25,7 @@ from donjon.stores.first_versions import FirstVersions
 from donjon.stores.observe import ObservingStore
 from donjon.stores.s3 import S3Store
 from donjon.stores.s3.batch import batch_manifest
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from tests.integration.engine import DAY
 from tests.integration.witnesses import Watched
 

@@ -28,11 +28,11 @@ from donjon.stores.first_versions import FirstVersions
 from donjon.stores.retry import RetryingStore
 from donjon.stores.s3 import S3Address, S3Store
 from donjon.stores.s3.client import S3Client
-from donjon.testing.aws import User
+from donjon.testing.aws.ministack import MiniStack
+from donjon.testing.aws.people import User
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.clock import ManualClock
 from donjon.testing.faulty import Crash, Fault, FaultyStore
-from donjon.testing.ministack import MiniStack
-from donjon.testing.seaweedfs import SeaweedFs
 from tests.integration.engine import Host, Place, change, fill
 from tests.integration.s3_roles import PREFIX, policy
 

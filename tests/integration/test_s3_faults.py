@@ -21,10 +21,10 @@ from botocore import auth
 from donjon.core.clock import system_clock
 from donjon.core.errors import ObjectNotFound, Refused, StoreError
 from donjon.stores.s3 import S3Store
-from donjon.testing.microburst import Microburst, microburst
-from donjon.testing.ports import free_port
-from donjon.testing.s3_line import Fault, s3_line
-from donjon.testing.seaweedfs import SeaweedFs, seaweedfs
+from donjon.testing.aws.microburst import Microburst, microburst
+from donjon.testing.aws.s3_line import Fault, s3_line
+from donjon.testing.aws.seaweedfs import SeaweedFs, seaweedfs
+from donjon.testing.servers.ports import free_port
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon
 from tests.integration.engine import change, fill

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.front import Answer, Front, Request, Upstream, serving
-from donjon.testing.seaweedfs import SeaweedFs
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon, end, end_well
 from tests.integration.engine import fill

@@ -18,8 +18,8 @@ from donjon.core.errors import PermissionMissing
 from donjon.stores.s3 import S3Store
 from donjon.stores.s3.address import S3Address
 from donjon.stores.s3.client import S3Client
-from donjon.testing.aws import User
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.aws.people import User
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon
 from tests.integration.engine import change, fill

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from donjon.testing.s3_attack import DESTROYING, destroy, hide, losses, overwrite, take_stock
-from donjon.testing.seaweedfs import SeaweedFs, seaweedfs
+from donjon.testing.aws.s3_attack import DESTROYING, destroy, hide, losses, overwrite, take_stock
+from donjon.testing.aws.seaweedfs import SeaweedFs, seaweedfs
 from donjon.testing.trees import compare_trees
 from tests.integration.cli import Donjon, end
 from tests.integration.engine import change, fill

@@ -14,8 +14,8 @@ from donjon.stores.base import ObjectInfo, ObjectStore
 from donjon.stores.first_versions import FirstVersions, first_of_each
 from donjon.stores.memory import MemoryStore
 from donjon.stores.s3 import S3Store
-from donjon.testing.seaweedfs import SeaweedFs
-from donjon.testing.store_tests import streamed
+from donjon.testing.aws.seaweedfs import SeaweedFs
+from donjon.testing.conformance.stores import streamed
 
 TRUTH, LIE = b"the truth", b"a lie that is longer"
 

@@ -10,7 +10,7 @@ import pytest
 from donjon.clouds import aws
 from donjon.clouds.signed_gets import SignedGets, TooLong
 from donjon.core.errors import StoreUnavailable, UsageError
-from donjon.testing.aws import User
+from donjon.testing.aws.people import User
 from donjon.testing.clock import ManualClock
 from donjon.testing.front import Answer, Front, HangUp, Request, Upstream, serving
 

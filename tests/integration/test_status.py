@@ -19,9 +19,9 @@ from donjon.cli.status import status_data
 from donjon.core.clock import Clock, system_clock
 from donjon.core.events import Silent
 from donjon.stores.s3 import S3Store
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.folders import remove_tree
-from donjon.testing.ports import free_port
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.servers.ports import free_port
 from tests.integration.cli import Donjon
 from tests.integration.engine import fill
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from donjon.testing.btrfs import btrfs, delete_subvolume, make_subvolume
+from donjon.testing.aws.seaweedfs import SeaweedFs
 from donjon.testing.folders import remove_tree
-from donjon.testing.seaweedfs import SeaweedFs
+from donjon.testing.servers.btrfs import btrfs, delete_subvolume, make_subvolume
 from tests.integration.cli import Donjon
 from tests.integration.engine import fill
 

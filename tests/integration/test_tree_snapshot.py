@@ -24,8 +24,8 @@ from donjon.snapshots.btrfs import FOLDER
 from donjon.sources.base import Source
 from donjon.sources.item import TreeItem
 from donjon.sources.tree import TreeSource
-from donjon.testing.btrfs import btrfs, make_subvolume, take_snapshot
-from donjon.testing.source_tests import SourceTests, read_all
+from donjon.testing.conformance.sources import SourceTests, read_all
+from donjon.testing.servers.btrfs import btrfs, make_subvolume, take_snapshot
 from donjon.testing.trees import build_gnarly_tree
 from tests.integration import engine
 from tests.integration.engine import Place

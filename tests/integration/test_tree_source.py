@@ -20,8 +20,8 @@ from donjon.sources.item import TreeItem
 from donjon.sources.selection import CACHE_TAG_SIGNATURE, Selection
 from donjon.sources.stream import UNKNOWN_SIZE, StreamSource
 from donjon.sources.tree import TreeSource
+from donjon.testing.conformance.sources import SourceTests, read_all
 from donjon.testing.folders import open_to_others
-from donjon.testing.source_tests import SourceTests, read_all
 from donjon.testing.trees import DEEP_NAMES, build_gnarly_tree
 from donjon.testing.users import acting_as
 

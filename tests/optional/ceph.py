@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-from donjon.testing.aws import User
-from donjon.testing.ports import free_port
+from donjon.testing.aws.people import User
+from donjon.testing.servers.ports import free_port
 
 _USER = User("admin", "admin", "adminsecret")
 _START_TIMEOUT_S = 60.0

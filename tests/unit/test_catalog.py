@@ -32,7 +32,7 @@ from donjon.core.errors import (
     UsageError,
 )
 from donjon.snapshots.base import Snapshot, SnapshotState
-from donjon.testing.postgres import PostgresServer, postgres
+from donjon.testing.servers.postgres import PostgresServer, postgres
 from donjon.testing.users import acting_as
 
 RUN = Run("a" * 32, "plan", "web", "d" * 64, "host", 1000)

@@ -13,8 +13,8 @@ from donjon.core.errors import CredentialsRejected, KeyNotAvailable, PermissionM
 from donjon.credentials.azure_secrets import AzureClientSecrets, AzureEnvironmentFile
 from donjon.credentials.findings import Limits, find
 from donjon.credentials.rotation import Rotation
+from donjon.testing.azure.entra import APPLICATION, Entra, client
 from donjon.testing.clock import ManualClock
-from donjon.testing.entra import APPLICATION, Entra, client
 from tests.dying import Dying, Killed
 
 DAY = 86_400

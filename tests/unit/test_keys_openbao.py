@@ -12,7 +12,7 @@ from donjon.format.vault import secret_info
 from donjon.keys.address import service_recipient
 from donjon.keys.openbao import OpenBaoKey, TransitKey, find_token
 from donjon.keys.services import parse_address
-from donjon.testing.ports import free_port
+from donjon.testing.servers.ports import free_port
 
 KEY = TransitKey("https://bao.example:8200", "team/transit", "donjon")
 RECIPIENT = service_recipient(KEY, "k", 1)

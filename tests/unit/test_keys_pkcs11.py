@@ -11,7 +11,7 @@ from donjon.format.vault import secret_info
 from donjon.keys.address import service_recipient
 from donjon.keys.pkcs11 import Pkcs11Key, TokenAddress
 from donjon.keys.services import parse_address
-from donjon.testing.softhsm import SoftHsm
+from donjon.testing.servers.softhsm import SoftHsm
 
 INFO = secret_info(bytes(16))
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from donjon.testing import ports
+from donjon.testing.servers import ports
 
 #: Other ports than those that tests at the same time are given.
 _OTHER = """
-from donjon.testing import ports
+from donjon.testing.servers import ports
 ports._PORTS = range(14_990, 14_993)
 print(ports.free_port())
 """

@@ -18,8 +18,9 @@ from donjon.roles.model import AUDITOR, CUSTODIAN, READER, REAPER, ROLES, WRITER
 from donjon.roles.permissions import KEYS, STORES, key_permissions, store_grants
 from donjon.roles.render import RENDERERS, render
 from donjon.roles.skips import SKIPPED
-from donjon.testing import azure_roles, gcp_roles
+from donjon.testing.azure import roles as azure_roles
 from donjon.testing.callers import Ask
+from donjon.testing.google import roles as gcp_roles
 from tests.rendered import OTHER, WRITER_ID, account, first, private
 
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"

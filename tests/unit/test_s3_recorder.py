@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from donjon.testing.aws.s3_recorder import needed
 from donjon.testing.front import Request
-from donjon.testing.s3_recorder import needed
 
 
 @pytest.mark.parametrize(

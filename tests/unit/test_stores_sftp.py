@@ -28,10 +28,10 @@ from donjon.core.errors import (
 from donjon.core.units import KIB, MIB
 from donjon.stores.retry import RetryingStore
 from donjon.stores.sftp import SftpAddress, SftpConnection, SftpStore
-from donjon.testing import sshd
 from donjon.testing.clock import ManualClock
-from donjon.testing.sshd import SshServer, ssh_server
-from donjon.testing.store_tests import streamed
+from donjon.testing.conformance.stores import streamed
+from donjon.testing.servers import sshd
+from donjon.testing.servers.sshd import SshServer, ssh_server
 
 
 @pytest.fixture(scope="module")

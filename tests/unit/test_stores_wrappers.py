@@ -18,8 +18,8 @@ from donjon.stores.observe import CallReport, ObservingStore
 from donjon.stores.retry import RetryingStore
 from donjon.stores.wrapper import StoreWrapper
 from donjon.testing.clock import ManualClock
+from donjon.testing.conformance.stores import streamed
 from donjon.testing.faulty import Call, Crash, Fault, FaultyStore
-from donjon.testing.store_tests import streamed
 
 
 class Time:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -86,7 +87,7 @@ class Upstream:
         raise AssertionError("unreachable")
 
 
-class Front:
+class Front(ABC):
     """What all fronts have: a clock of the service, refused permissions, and answers made to order.
 
     ``denied`` are permissions, by the provider's names, that the caller shall lack from now on. Each of
@@ -104,9 +105,9 @@ class Front:
         #: One change at a time, so that what was judged is what is carried out.
         self.mutex = threading.RLock()
 
+    @abstractmethod
     def handle(self, request: Request) -> Answer:
-        """The answer to a request. Fronts override it."""
-        raise NotImplementedError
+        """The answer to a request."""
 
     def answer(self, request: Request) -> Answer:
         """What goes back to the client."""

@@ -16,8 +16,8 @@ from typing import Any
 
 from donjon.core.clock import Clock
 from donjon.testing.front import Upstream, serving
-from donjon.testing.gcs_front import GcsFront
-from donjon.testing.ports import free_port, wait_for_port
+from donjon.testing.google.front import GcsFront
+from donjon.testing.servers.ports import free_port, wait_for_port
 
 _START_TIMEOUT_S = 20.0
 

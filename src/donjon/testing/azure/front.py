@@ -19,7 +19,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from donjon.core.clock import Clock
-from donjon.testing.azure_signature import signature
+from donjon.testing.azure.signature import signature
 from donjon.testing.callers import Ask, CalledFront
 from donjon.testing.front import Answer, Request, Upstream
 from donjon.testing.versions import Version, Versions

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from donjon.testing.aws import User
-from donjon.testing.ports import free_port
+from donjon.testing.aws.people import User
+from donjon.testing.servers.ports import free_port
 
 #: The accounts of the tests: what is attacked from, and what is attacked.
 PRODUCTION: str = "111111111111"

@@ -11,7 +11,7 @@ import json
 from copy import deepcopy
 from typing import Any, Final
 
-from donjon.testing.azure_pages import PAGE, Blob, PageBlobs, Refusal
+from donjon.testing.azure.pages import PAGE, Blob, PageBlobs, Refusal
 from donjon.testing.front import Answer
 
 _HOST: Final = "https://management.azure.com"

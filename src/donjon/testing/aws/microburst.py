@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from donjon.testing.ports import wait_for_port
+from donjon.testing.servers.ports import wait_for_port
 
 _START_TIMEOUT_S = 60.0
 

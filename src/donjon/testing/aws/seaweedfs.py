@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from donjon.testing.aws import User
-from donjon.testing.ports import free_port
+from donjon.testing.aws.people import User
+from donjon.testing.servers.ports import free_port
 
 ACCESS_KEY = "admin"
 SECRET_KEY = "adminsecret"  # noqa: S105 - of a server that lives as long as a test

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from donjon.testing.ports import free_port
+from donjon.testing.servers.ports import free_port
 
 #: Where Debian keeps what the server needs while it is not running.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")

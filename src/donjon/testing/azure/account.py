@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from donjon.core.clock import Clock
-from donjon.testing.azure_front import AzureFront
+from donjon.testing.azure.front import AzureFront
 from donjon.testing.front import Upstream, serving
-from donjon.testing.ports import free_port, wait_for_port
+from donjon.testing.servers.ports import free_port, wait_for_port
 
 #: The account that every Azurite has; its key is public (https://learn.microsoft.com/azure/storage/common/
 #: storage-connect-azurite).

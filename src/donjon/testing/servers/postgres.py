@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from donjon.testing.folders import open_to_others
-from donjon.testing.ports import free_port
+from donjon.testing.servers.ports import free_port
 
 _DEBIAN: tuple[Path, ...] = (Path("/usr/lib/postgresql/15/bin"),)
 _START_TIMEOUT_S = 60.0

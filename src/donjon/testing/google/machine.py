@@ -17,7 +17,7 @@ from typing import Any
 from donjon.core.clock import Clock, system_clock
 from donjon.snapshots.gce_attach import Machine
 from donjon.testing.front import Answer, Request, serving
-from donjon.testing.gce_snapshots import GceSnapshotsFront, gce_clients
+from donjon.testing.google.snapshots import GceSnapshotsFront, gce_clients
 
 _METADATA = "/computeMetadata/v1/"
 

@@ -1,7 +1,7 @@
 """AWS on this machine without any rights: moto, in an environment of its own (tools/side-venv.sh).
 
 What its KMS enforces was tried: the encryption context, and that a seal is as KMS made it. It ignores who
-asks, and every policy: ``donjon.testing.ministack`` is for those.
+asks, and every policy: ``donjon.testing.aws.ministack`` is for those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
-from donjon.testing.ports import free_port
+from donjon.testing.servers.ports import free_port
 
 #: Where tools/side-venv.sh installs it, below the folder that the tests run in.
 _INSTALLED = Path(".tools/moto/bin/moto_server")

@@ -2,7 +2,7 @@
 
 A **fake**. The rules are those of Microsoft's documentation, cited beside each; ``AZV`` stands for
 https://learn.microsoft.com/azure/virtual-machines, ``API`` for the descriptions in azure-mgmt-compute 39 (API
-2026-03-02). The bytes are in ``azure_pages``. How Azure refuses what touches a locked snapshot is documented
+2026-03-02). The bytes are in ``azure.pages``. How Azure refuses what touches a locked snapshot is documented
 nowhere: it answers 409 here.
 """
 
@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from donjon.core.clock import SECONDS_PER_DAY, Clock, system_clock
-from donjon.testing.azure_disk_rules import DiskRules
-from donjon.testing.azure_pages import PageBlobs, Refusal
+from donjon.testing.azure.disk_rules import DiskRules
+from donjon.testing.azure.pages import PageBlobs, Refusal
 from donjon.testing.front import Answer, Front, HangUp, Request, Upstream, serving
 
 _PATH: Final = re.compile(

@@ -2,7 +2,7 @@
 
 A **fake**. The rules are those of Google's documentation, cited beside each; ``GC`` stands for
 https://docs.cloud.google.com/compute/docs, ``API`` for the descriptions in google-cloud-compute. Data is held
-by ``donjon.testing.gce_machine`` alone.
+by ``donjon.testing.google.machine`` alone.
 """
 
 from __future__ import annotations

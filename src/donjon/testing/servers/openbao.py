@@ -18,7 +18,7 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from donjon.testing.ports import free_port, wait_for_port
+from donjon.testing.servers.ports import free_port, wait_for_port
 
 _START_TIMEOUT_S = 60.0
 _CONFIGURATION = """

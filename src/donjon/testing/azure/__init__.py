@@ -1,0 +1,1 @@
+"""Azure on this machine: Azurite behind our WORM front, and fakes of ours."""
