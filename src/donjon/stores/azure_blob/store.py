@@ -61,7 +61,7 @@ _NO_POLICIES = "its container has no version-level immutability"
 class AzureBlobStore(ObjectStore):
     """The objects below a prefix of a container: ``azure://account/container/prefix``."""
 
-    parallel = 6
+    parallel = 8
 
     def __init__(
         self, url: str, connection_string: str | None = None, *, client_id: str | None = None

@@ -61,7 +61,7 @@ class GcsStore(ObjectStore):
     """The objects below a prefix of a bucket: ``gs://bucket/prefix``."""
 
     makes_buckets = True
-    parallel = 6
+    parallel = 8
 
     def __init__(self, url: str, client: Any = None, *, account: str | None = None) -> None:
         """Nothing is connected yet. Raises ``UsageError`` if ``url`` is not ``gs://bucket[/prefix]``.

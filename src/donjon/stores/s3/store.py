@@ -63,7 +63,7 @@ class S3Store(ObjectStore):
     """
 
     makes_buckets = True
-    parallel = 6
+    parallel = 8
     lists_locks = False  #: ListObjectVersions does not tell them
 
     def __init__(
