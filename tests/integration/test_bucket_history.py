@@ -326,6 +326,24 @@ def test_history_at_providers_without_markers_goes_on(place: Place, make: Make, 
         assert {row.key for page in other().pages() for row in page} == {"x/back", "x/once"}
 
 
+def test_somebody_elses_object_is_not_hidden_where_deletions_leave_no_marker(
+    place: Place, make: Make, s3_server: SeaweedFs
+) -> None:
+    at_s3, other = address(s3_server), make()
+    with opened(at_s3) as source:
+        put(source, "a", one("1"), None, one("2"))
+        put(source, "b", one("1"), None)
+        backup(place, source, versions=True)
+    put(other(), "a", one("X"))
+    put(other(), "b", one("Y"))
+    vault = place.open()
+    older, current, _ = restore_history(place.points()[-1], place.reader(vault), other(), Silent())
+    assert {problem.path.partition(b"/")[0] for problem in older.problems} == {b"a", b"b"}
+    assert [problem.path for problem in current.problems] == [b"a"]
+    assert {row.key for page in other().pages() for row in page} == {"x/a", "x/b"}
+    assert _contents(other()) == {"a": [b"X"], "b": [b"Y"]}
+
+
 def test_a_container_that_keeps_no_versions_is_told_by_a_probe_that_goes_away(
     place: Place, s3_server: SeaweedFs
 ) -> None:

@@ -96,6 +96,7 @@ class HistoryTarget(BucketTarget):
         try:
             key = self.key(file.path)
             if not self.leaves_trace(file.entry):
+                self._check_own(key, file.path)
                 if not self._present.has_more(key):  # else what came after it is there
                     self._hide(key, file.path)
                 return True
@@ -113,9 +114,13 @@ class HistoryTarget(BucketTarget):
         return super()._put(file)
 
     def _take(self, key: str, path: bytes) -> Listed | None:
+        self._check_own(key, path)
+        return self._present.take(key)
+
+    def _check_own(self, key: str, path: bytes) -> None:
+        """Raises ``OSError`` once something else was found under this key."""
         if self._present.is_other(key):
             raise OSError(errno.EEXIST, _OTHER, path)
-        return self._present.take(key)
 
     def _compare(self, key: str, there: Listed, file: NewFile) -> None:
         """Raises ``OSError`` unless what is there is this version."""
