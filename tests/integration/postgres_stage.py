@@ -43,6 +43,12 @@ class Stage:
         """All rows of the table, in order."""
         return (server or self.server).sql("SELECT id, note FROM orders ORDER BY id", "shop").splitlines()
 
+    def own(self, folder: Path) -> None:
+        """Hand a folder with all in it to the user that runs servers."""
+        owner = self.server.data.stat()
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
     def archive(self, server: PostgresServer | None = None) -> str:
         """Finish the segment that is written, and wait until it is archived; its name."""
         server = server or self.server

@@ -122,7 +122,10 @@ def test_a_dump_that_may_not_read_everything_fails(server: PostgresServer, space
         back_up(space, "plain", "dump", "postgres")
 
 
-def test_tablespaces_are_told(server: PostgresServer, space: Workspace, tmp_path: Path) -> None:
+def test_tablespaces_of_an_older_server_are_told(
+    server: PostgresServer, space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("donjon.sources.postgres.FIRST_VERSION", 990_000)
     place = server.folder / "elsewhere"
     place.mkdir()
     owner = server.data.stat()

@@ -38,6 +38,7 @@ Examples:
   donjon postgres restore shop@latest /var/lib/postgresql/15/restored
   donjon postgres restore shop@latest /srv/pg --to-time 2026-11-23T09:59:30+01:00
   donjon postgres restore shop@2026-11-20 /srv/pg --no-wal     as it was when the backup ended
+  donjon postgres restore shop@latest /srv/pg --tablespace fast=/ssd/pg
 
 \b
 JSON: {"point", "directory", "start", "timeline", "settings": {...}, "warnings"}; start is the segment of
@@ -132,6 +133,12 @@ def restore(
         str | None,
         typer.Option("--restore-command", metavar="COMMAND", help="Instead of `donjon wal fetch ...`."),
     ] = None,
+    tablespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tablespace", metavar="NAME=FOLDER", help="Where a tablespace goes: a new folder; repeatable."
+        ),
+    ] = None,
     vault: VaultOption = None,
     kit: KitOption = None,
     passphrase_file: PassphraseOption = None,
@@ -159,6 +166,7 @@ def restore(
         not no_wal,
         restore_command,
         permit(approval, although=although_suspect),
+        dict(map(_tablespace, tablespace or ())),
     )
     space = workspace(vault, kit, passphrase_file)
     with stopping(_RESTORE_OUTLOOK) as stop, out.progress("Restoring") as progress:
@@ -177,6 +185,14 @@ def restore(
     lines.append("Start the server on it; it recovers by itself.")
     out.result(data, "\n".join(lines))
     return 0
+
+
+def _tablespace(text: str) -> tuple[str, Path]:
+    name, sign, folder = text.partition("=")
+    if not (name and sign and folder):
+        msg = f"--tablespace {text}: names no folder"
+        raise UsageError(msg, hint="Write --tablespace NAME=FOLDER.")
+    return name, Path(folder).absolute()
 
 
 def check_goal(to_time: str | None, to_lsn: str | None, *, no_wal: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 from donjon.core.errors import IntegrityFailure, Refused, StoreFull, TargetFailed, UsageError
@@ -20,6 +23,8 @@ LABEL: Final = "backup_label"
 _LABEL_LIMIT_BYTES: Final = 64 * 1024
 _LSN_DIGITS: Final = frozenset("0123456789abcdefABCDEF")
 _COPY_BYTES: Final = 1 * MIB
+#: PostgreSQL ends the names of links with a slash, as those of folders (``tarCreateHeader``).
+_TABLESPACE: Final = re.compile(r"pg_tblspc/([1-9][0-9]{0,9})/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +72,16 @@ def parse_lsn(text: str) -> str:
     return text
 
 
-def prepare_directory(directory: Path) -> None:
-    """Make the data directory, or take an empty one. Raises ``Refused`` if anything is in it."""
+def prepare_directory(directory: Path, *, like: Path | None = None) -> None:
+    """Make the data directory, or take an empty one. Raises ``Refused`` if anything is in it.
+
+    One that is made belongs to the owner of ``like``, if that is given.
+    """
     try:
+        is_new = not directory.exists()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_new and like is not None:
+            _own(directory, _owner(like))
         if any(directory.iterdir()):
             msg = f"{directory}: is not empty"
             raise Refused(msg, hint="Name a new folder: nothing is ever restored over a data directory.")
@@ -81,31 +92,54 @@ def prepare_directory(directory: Path) -> None:
 
 
 def unpack(
-    pieces: Iterable[bytes | memoryview], directory: Path, progress: Progress, stop: StopCheck
+    pieces: Iterable[bytes | memoryview],
+    directory: Path,
+    progress: Progress,
+    stop: StopCheck,
+    tablespaces: Mapping[int, Path] = MappingProxyType({}),
 ) -> Label:
-    """Unpack the ``base.tar`` of pg_basebackup into an empty folder; what its label says.
+    """Unpack the ``base.tar`` of a base backup into an empty folder; what its label says.
 
-    Files belong to the owner of the folder. Raises ``IntegrityFailure`` for what is no base backup: also for
-    names that lead out of the folder, and for anything but files, folders and links to tablespaces.
+    Files belong to the owner of the folder. Links to tablespaces lead to where these are now, by OID. Raises
+    ``IntegrityFailure`` for what is no base backup: also for names that lead out of the folder, and for
+    anything but files, folders and links to ``tablespaces``.
     """
-    status = directory.stat()
-    owner = (status.st_uid, status.st_gid)
     label: Label | None = None
+    owner = _owner(directory)
+    with _unpacking(pieces, directory) as tar:
+        for member in tar:
+            stop()
+            if member.issym():
+                leads_to = _link(member, tablespaces)
+                place = directory / member.name
+                place.symlink_to(leads_to)
+            else:
+                place = _make(tar, member, directory, progress)
+                if member.name == LABEL and member.isreg():
+                    with place.open("rb") as written:
+                        label = parse_label(written.read(_LABEL_LIMIT_BYTES))
+            _own(place, owner)
+    if label is None:
+        raise IntegrityFailure("the base backup has no backup_label", hint="Restore another point.")
+    return label
+
+
+def unpack_tablespace(
+    pieces: Iterable[bytes | memoryview], directory: Path, progress: Progress, stop: StopCheck
+) -> None:
+    """Unpack the archive of a tablespace into an empty folder. Raises as ``unpack``."""
+    owner = _owner(directory)
+    with _unpacking(pieces, directory) as tar:
+        for member in tar:
+            stop()
+            _own(_make(tar, member, directory, progress), owner)
+
+
+@contextmanager
+def _unpacking(pieces: Iterable[bytes | memoryview], directory: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(fileobj=_Stream(pieces), mode="r|", bufsize=_COPY_BYTES) as tar:
-            for member in tar:
-                stop()
-                place = _inside(directory, member)
-                if member.isdir():
-                    place.mkdir(mode=0o700, exist_ok=True)
-                else:
-                    data = tar.extractfile(member)
-                    assert data is not None  # noqa: S101  (it is a regular file)
-                    if member.name == LABEL:
-                        raw = data.read(_LABEL_LIMIT_BYTES)
-                        label, data = parse_label(raw), io.BytesIO(raw)
-                    _write(place, data, progress)
-                _own(place, owner)
+            yield tar
     except tarfile.TarError as error:
         msg = f"the base backup cannot be unpacked: {error}"
         raise IntegrityFailure(msg, hint="Run `donjon verify`, and restore another point.") from error
@@ -115,9 +149,6 @@ def unpack(
             raise StoreFull(msg, hint="Make room, remove what is there, and restore again.") from error
         msg = f"{directory}: {error.strerror or error}"
         raise TargetFailed(msg, hint="Remove what is there, and restore again.") from error
-    if label is None:
-        raise IntegrityFailure("the base backup has no backup_label", hint="Restore another point.")
-    return label
 
 
 def read_label(pieces: Iterable[bytes | memoryview]) -> Label:
@@ -159,13 +190,41 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _inside(directory: Path, member: tarfile.TarInfo) -> Path:
+def _owner(directory: Path) -> tuple[int, int]:
+    status = directory.stat()
+    return status.st_uid, status.st_gid
+
+
+def _link(member: tarfile.TarInfo, tablespaces: Mapping[int, Path]) -> Path:
+    """Where a link to a tablespace leads now."""
+    found = _TABLESPACE.fullmatch(member.name)
+    place = tablespaces.get(int(found[1])) if found else None
+    if place is None:
+        raise _strange(member)
+    return place
+
+
+def _make(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path, progress: Progress) -> Path:
+    """Make a file or a folder. Links lead out, so nothing is made through one."""
     parts = member.name.split("/")
+    place = directory / member.name
     is_good = all(part not in ("", "..") for part in parts) and (member.isdir() or member.isreg())
-    if not is_good:
-        msg = f"the base backup holds {member.name!r}, which belongs into no data directory"
-        raise IntegrityFailure(msg, hint="Do not trust this point; find out who made it.")
-    return directory / member.name
+    if not is_good or any(
+        parent.is_symlink() for parent in place.parents if parent.is_relative_to(directory)
+    ):
+        raise _strange(member)
+    if member.isdir():
+        place.mkdir(mode=0o700, exist_ok=True)
+    else:
+        data = tar.extractfile(member)
+        assert data is not None  # noqa: S101  (it is a regular file)
+        _write(place, data, progress)
+    return place
+
+
+def _strange(member: tarfile.TarInfo) -> IntegrityFailure:
+    msg = f"the base backup holds {member.name!r}, which belongs into no data directory"
+    return IntegrityFailure(msg, hint="Do not trust this point; find out who made it.")
 
 
 def _write(place: Path, data: IO[bytes], progress: Progress) -> None:

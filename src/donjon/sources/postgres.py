@@ -25,7 +25,8 @@ import msgspec
 from donjon.core.errors import SourceFailed, UsageError
 from donjon.core.events import StopCheck, never_stop
 from donjon.sources.commands import CommandStream
-from donjon.sources.stream import StreamsSource
+from donjon.sources.postgres_stream import FIRST_VERSION, BaseBackup
+from donjon.sources.stream import ByteStream, StreamsSource
 
 if TYPE_CHECKING:
     import psycopg
@@ -51,7 +52,7 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('archive_mode') AS archive_mode,
        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) AS may_replicate,
        (SELECT rolname FROM pg_roles WHERE oid = 10) AS superuser,
-       (SELECT coalesce(array_agg(spcname::text ORDER BY spcname), '{}') FROM pg_tablespace
+       (SELECT coalesce(json_object_agg(oid::text, spcname), '{}') FROM pg_tablespace
          WHERE oid >= %s) AS tablespaces,
        (SELECT coalesce(array_agg(datname::text ORDER BY datname), '{}') FROM pg_database
          WHERE datallowconn AND NOT datistemplate) AS databases,
@@ -65,7 +66,8 @@ SELECT current_setting('server_version_num')::int AS version,
 class Server:
     """What a server says of itself. ``system`` identifies its cluster, ``superuser`` is its first role.
 
-    ``outside`` are configuration files outside of its data directory, as far as the role may know.
+    ``tablespaces`` are the names of those that are not its own, by their OIDs in decimal digits. ``outside``
+    are configuration files outside of its data directory, as far as the role may know.
     """
 
     version: int
@@ -75,7 +77,7 @@ class Server:
     archive_mode: str
     may_replicate: bool
     superuser: str
-    tablespaces: list[str]
+    tablespaces: dict[str, str]
     databases: list[str]
     outside: list[str]
 
@@ -85,12 +87,22 @@ class Server:
         return self.version // 10_000
 
 
-class ServerFacts(msgspec.Struct, frozen=True):
+class TablespaceFacts(msgspec.Struct, frozen=True):
+    """A tablespace as a point has it: ``archive`` is the name of its file, ``location`` where it was."""
+
+    oid: int
+    name: str
+    location: str
+    archive: str
+
+
+class ServerFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What ``server.json`` of a point says, for whoever restores it. ``system`` identifies the cluster."""
 
     system: int
     version: int
     superuser: str
+    tablespaces: tuple[TablespaceFacts, ...] = ()
 
     @property
     def major(self) -> int:
@@ -134,7 +146,7 @@ def connected(service: str) -> Iterator[psycopg.Connection[Any]]:
         raise SourceFailed(msg, hint="See the log of the server, and try again.", retryable=True) from error
 
 
-def _connect(service: str) -> psycopg.Connection[Any]:
+def _connect(service: str, *, replication: bool = False) -> psycopg.Connection[Any]:
     """By libpq alone: psycopg's own ``connect`` looks for a host in PGHOST, though the service names one."""
     import psycopg
     from psycopg.conninfo import make_conninfo
@@ -145,6 +157,8 @@ def _connect(service: str) -> psycopg.Connection[Any]:
         "client_encoding": "UTF8",
         "fallback_application_name": "donjon",
     }
+    if replication:
+        options["replication"] = "true"
     made = psycopg.pq.PGconn.connect(make_conninfo(**options).encode())
     said = made.get_error_message()
     if made.status != psycopg.pq.ConnStatus.OK and "database" in said and "does not exist" in said:
@@ -182,6 +196,11 @@ def base_backup(
         _check_base(service, server)
         readable = Readable(StreamsSource({}), server, _warnings(server, wants_wal=wants_wal))
         _hold_log(connection, readable.warnings)
+        if server.tablespaces:
+            with _archives(service, server, timeout_s, stop) as source:
+                readable.source = source
+                yield readable
+            return
         # Fast checkpoint, as nothing would be read before a spread one ends. The log comes last in the tar:
         # a second connection for it could not be brought into one stream.
         options = ["-D", "-", "-F", "tar", "-X", "fetch", "-c", "fast", "--no-password", "-l", "donjon"]
@@ -196,6 +215,27 @@ def base_backup(
         readable.source = StreamsSource({BASE: stream, SERVER: _facts(server)})
         with contextlib.closing(stream):
             yield readable
+
+
+@contextmanager
+def _archives(service: str, server: Server, timeout_s: float, stop: StopCheck) -> Iterator[StreamsSource]:
+    """The archives of a cluster with tablespaces, whose names are in the order in which they come."""
+    what = f"service {service}"
+    connection = _connect(service, replication=True).pgconn
+    try:
+        backup = BaseBackup(connection, what, timeout_s, stop)
+        facts = []
+        streams: dict[bytes, ByteStream] = {}
+        for number, one in enumerate(backup.tablespaces, 1):
+            archive = f"{number:02}-tablespace-{one.oid}.tar"
+            name = server.tablespaces.get(str(one.oid), str(one.oid))
+            facts.append(TablespaceFacts(one.oid, name, one.location, archive))
+            streams[archive.encode()] = backup.archive(number)
+        streams[BASE] = backup.archive(len(facts) + 1)
+        streams[SERVER] = _facts(server, tuple(facts))
+        yield StreamsSource(streams)
+    finally:
+        connection.finish()
 
 
 @contextmanager
@@ -244,8 +284,8 @@ def dumps(
         yield Readable(StreamsSource({**streams, SERVER: _facts(server)}), server)
 
 
-def _facts(server: Server) -> io.BytesIO:
-    facts = ServerFacts(server.system, server.version, server.superuser)
+def _facts(server: Server, tablespaces: tuple[TablespaceFacts, ...] = ()) -> io.BytesIO:
+    facts = ServerFacts(server.system, server.version, server.superuser, tablespaces)
     return io.BytesIO(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
 
 
@@ -293,8 +333,12 @@ def _check_base(service: str, server: Server) -> None:
     if not server.may_replicate:
         msg = what + "its role may not replicate"
         raise SourceFailed(msg, hint="Give it to the role: ALTER ROLE ... REPLICATION; and see pg_hba.conf.")
-    if server.tablespaces:
-        msg = what + f"it has tablespaces ({', '.join(server.tablespaces)}), which one stream cannot hold"
+    if server.tablespaces and server.version < FIRST_VERSION:
+        names = ", ".join(sorted(server.tablespaces.values()))
+        msg = (
+            what
+            + f"it has tablespaces ({names}), which servers before version 15 send in a form of their own"
+        )
         raise SourceFailed(msg, hint="Use mode: dump, or protect its volumes with snapshots.")
 
 

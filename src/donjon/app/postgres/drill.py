@@ -14,17 +14,17 @@ from typing import Any, Final
 
 from donjon.app.evidence import Recorded, record_or_tell, recorder_for
 from donjon.app.postgres.archive import WalArchive
-from donjon.app.postgres.servers import ServerPoint, check_time, find_server_point
+from donjon.app.postgres.servers import ServerPoint, check_time, find_server_point, unpack_all
 from donjon.app.verdicts.permits import NO_PERMIT, Permit
 from donjon.app.wiring import Workspace
 from donjon.core.errors import DonjonError, TargetFailed
 from donjon.core.events import Progress, StopCheck
 from donjon.format.evidence import EvidenceRow, Outcome, evidence_row, passed
-from donjon.recovery.postgres import Goal, unpack, write_goal
+from donjon.recovery.postgres import Goal, prepare_directory, write_goal
 from donjon.recovery.postgres_log_feed import LogFeed
 from donjon.recovery.postgres_server import DrillServer, account, drill_server
 from donjon.repository.vault import Vault
-from donjon.sources.postgres import BASE, DUMPS, GLOBALS, program
+from donjon.sources.postgres import DUMPS, GLOBALS, program
 
 KIND: Final = "postgres-restore"
 _PROGRAMS: Final = ("postgres", "pg_controldata", "pg_verifybackup", "pg_amcheck")
@@ -163,7 +163,10 @@ class _Drill:
         self._progress.total(size_bytes=size)
 
         def restore() -> str:
-            unpack(found.content(BASE), server.data, self._progress, self._stop)
+            places = {one.oid: server.folder / f"tablespace-{one.oid}" for one in found.facts.tablespaces}
+            for place in places.values():
+                prepare_directory(place, like=server.data)
+            unpack_all(found, server.data, places, self._progress, self._stop)
             return f"{size} bytes"
 
         def verify() -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from donjon.core.clock import iso
 from donjon.core.errors import IntegrityFailure, PointNotFound, UsageError
 from donjon.core.events import Progress, StopCheck
 from donjon.format.entries import Kind
-from donjon.recovery.postgres import Goal, prepare_directory, unpack, write_goal
+from donjon.recovery.postgres import Goal, prepare_directory, unpack, unpack_tablespace, write_goal
 from donjon.recovery.postgres_wal import Label
 from donjon.repository.points import OpenPoint, find_points, parse_moment
 from donjon.repository.tree import Tree
@@ -90,7 +91,7 @@ class ServerPoint:
 
 def is_base(sources: tuple[bytes, ...]) -> bool:
     """Whether these are the files of a base backup."""
-    return sources == (b"/" + source.BASE, b"/" + source.SERVER)
+    return sources[-2:] == (b"/" + source.BASE, b"/" + source.SERVER)
 
 
 def content(point: OpenPoint, tree: Tree, name: bytes) -> Iterator[bytes | memoryview]:
@@ -135,7 +136,10 @@ def _fits(known: KnownPoint, workload: str, until: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RestoreWanted:
-    """What to restore, and how far to recover. ``command`` replaces the ``restore_command`` of Donjon."""
+    """What to restore, and how far to recover. ``command`` replaces the ``restore_command`` of Donjon.
+
+    ``tablespaces`` says where each goes, by name.
+    """
 
     point: str
     directory: Path
@@ -144,6 +148,7 @@ class RestoreWanted:
     uses_wal: bool = True
     command: str | None = None
     permit: Permit = NO_PERMIT
+    tablespaces: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -170,13 +175,45 @@ def restore_server(
     if not found.is_base:
         msg = f"{wanted.point} holds dumps, which are no data directory"
         raise UsageError(msg, hint="Bring them back with `donjon restore` and pg_restore.")
-    pieces = found.content(source.BASE)
+    places = _places(found, wanted)
     prepare_directory(wanted.directory)
+    for place in places.values():
+        prepare_directory(place, like=wanted.directory)
     progress.total(size_bytes=found.point.body.size_bytes)
-    label = unpack(pieces, wanted.directory, progress, stop)
+    label = unpack_all(found, wanted.directory, places, progress, stop)
     write_goal(wanted.directory, goal)
     warnings = [error.message for error in catalogue.damaged]
     return RestoredServer(wanted.directory, found.point.point_id, label, goal, warnings)
+
+
+def _places(found: ServerPoint, wanted: RestoreWanted) -> dict[int, Path]:
+    """Where each tablespace goes, by OID. Raises ``UsageError`` unless that was said of each and no other."""
+    names = [one.name for one in found.facts.tablespaces]
+    if unknown := sorted(wanted.tablespaces.keys() - set(names)):
+        msg = f"{wanted.point} has no tablespace {unknown[0]}"
+        raise UsageError(msg, hint=f"It has {', '.join(names) or 'none'}.")
+    if missing := [name for name in names if name not in wanted.tablespaces]:
+        were = ", ".join(f"{one.name} was in {one.location}" for one in found.facts.tablespaces)
+        msg = f"{wanted.point} has tablespaces, and nothing says where to put {', '.join(missing)}"
+        raise UsageError(msg, hint=f"Name a new folder for each with --tablespace NAME=FOLDER: {were}.")
+    places = {one.oid: wanted.tablespaces[one.name].absolute() for one in found.facts.tablespaces}
+    everything = [wanted.directory.absolute(), *places.values()]
+    for one, other in itertools.permutations(everything, 2):
+        if one.is_relative_to(other):
+            msg = f"{one} lies in {other}"
+            raise UsageError(
+                msg, hint="Name folders for the server and its tablespaces that lie side by side."
+            )
+    return places
+
+
+def unpack_all(
+    found: ServerPoint, directory: Path, places: Mapping[int, Path], progress: Progress, stop: StopCheck
+) -> Label:
+    """Unpack the tablespaces of a base backup to their places, which are empty, then the data directory."""
+    for one in found.facts.tablespaces:
+        unpack_tablespace(found.content(one.archive.encode()), places[one.oid], progress, stop)
+    return unpack(found.content(source.BASE), directory, progress, stop, places)
 
 
 def check_time(found: ServerPoint, time: datetime | None) -> None:
