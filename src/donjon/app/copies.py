@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from donjon.app.setup import check_bucket, check_folder, remove_empty
 from donjon.app.stores import local_folder, normal_url, open_store, with_endpoint
 from donjon.app.wiring import Workspace
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import StoreError, StoreUnavailable, UsageError, VaultNotFound
 from donjon.core.events import Progress, StopCheck
 from donjon.core.units import format_duration
@@ -82,7 +82,7 @@ def make_copy(workspace: Workspace, request: CopyRequest, progress: Progress, st
 
 def _check_apart(source: str, target: str) -> None:
     """Raises ``UsageError`` if one place is the other, or in it."""
-    one, other = urlsplit(source), urlsplit(target)
+    one, other = split_address(source), split_address(target)
     same_server = (one.scheme, one.netloc, one.query) == (other.scheme, other.netloc, other.query)
     first, second = one.path.rstrip("/") + "/", other.path.rstrip("/") + "/"
     folders = local_folder(source), local_folder(target)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import UsageError
 from donjon.stores.base import ObjectStore
 
@@ -36,7 +37,7 @@ def with_endpoint(url: str, endpoint: str | None) -> str:
     By default that is the one of ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``, as the AWS tools have it.
     Raises ``UsageError`` for an endpoint of a store that has none.
     """
-    if urlsplit(url).scheme == "s3":
+    if split_address(url).scheme == "s3":
         from donjon.stores.s3 import S3Address
 
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -58,7 +59,7 @@ def open_store(
     from donjon.stores.retry import RetryingStore
 
     url = normal_url(url)
-    parts = urlsplit(url)
+    parts = split_address(url)
     if parts.scheme == "file":
         from donjon.stores.local import LocalStore
 
@@ -103,5 +104,5 @@ def _bucket(url: str, scheme: str, credential: Credential | None) -> ObjectStore
 
 def local_folder(url: str) -> Path | None:
     """The folder behind a ``file://`` address, None for any other store."""
-    parts = urlsplit(normal_url(url))
+    parts = split_address(normal_url(url))
     return Path(unquote(parts.path)) if parts.scheme == "file" else None

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from donjon.core.clock import iso
 from donjon.core.errors import KeyNotAvailable, UsageError
@@ -73,7 +73,7 @@ def read(text: str, stored_in: str) -> Sequence[Stored]:
     if head.lower() in _NAMES:
         return list(_in_connection_string(text, stored_in))
     sas = _parsed(text, stored_in)
-    host = urlsplit(text).hostname or "" if "://" in head else ""
+    host = _split(text, stored_in).hostname or "" if "://" in head else ""
     return [_of_sas(sas, _account_of(host), stored_in, in_use=True, in_clear=text.startswith("http://"))]
 
 
@@ -98,7 +98,7 @@ def _in_connection_string(text: str, stored_in: str) -> Iterator[Stored]:
     if settings.get("usedevelopmentstorage") == "true":
         _unusable(stored_in, "is of an emulator, whose key everybody knows")
     endpoint = settings.get("blobendpoint", "")
-    address = urlsplit(endpoint)
+    address = _split(endpoint, stored_in)
     account = settings.get("accountname", "") or _account_of(address.hostname or "")
     if account and not _ACCOUNT.fullmatch(account):
         _unusable(stored_in, "has an account name that is none")
@@ -163,6 +163,14 @@ def _value_in(text: str, file: Path) -> str:
     value = (values or lines)[0]
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     return value[1:-1] if quoted else value
+
+
+def _split(address: str, stored_in: str) -> SplitResult:
+    """The parts of an address, which no message shows, for it may hold a signature."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        _unusable(stored_in, "holds an address that is none")
 
 
 def _account_of(host: str) -> str:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import CredentialsRejected, DonjonError, KeyNotAvailable, UsageError
 from donjon.core.operations import Operation
 from donjon.keys import faults
@@ -57,7 +57,7 @@ class TransitKey:
 
         The token goes there, so it must be HTTPS, or a listener or agent on this very machine.
         """
-        parts = urlsplit(text)
+        parts = split_address(text)
         path = _PATH.fullmatch(parts.path)
         alone = text == f"{parts.scheme}://{parts.netloc}{parts.path}"
         if path is None or not alone or not _HOST.fullmatch(parts.netloc):
@@ -179,7 +179,7 @@ def _check_trusted(address: str, environment: Mapping[str, str]) -> None:
     The address comes from the vault, and whoever made the vault would get the token otherwise.
     """
     told = next((value for name in _ADDRESSES if (value := environment.get(name))), "")
-    parts = urlsplit(told.rstrip("/"))
+    parts = split_address(told.rstrip("/"))
     if f"{parts.scheme}://{parts.netloc.lower()}{parts.path}" != address:
         other = told or "BAO_ADDR is not set"
         msg = f"{address}: is not the server that the token of this host is for ({other})"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from donjon.app.stores import local_folder
+from donjon.clouds.addresses import split_address
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.plan.copies import Medium, Objectives, Place
 from donjon.plan.model import Plan, Rules, Verification
@@ -60,7 +60,7 @@ def medium_of(url: str, said: str, storage: str, production: str) -> Medium:
 
     A folder on the device that holds production is on the same medium as that.
     """
-    if urlsplit(url).scheme in _BUCKETS:
+    if split_address(url).scheme in _BUCKETS:
         return Medium.OBJECT_STORAGE
     if said == Medium.TAPE:
         return Medium.TAPE
@@ -72,7 +72,7 @@ def storage_of(url: str) -> str:
 
     Two vaults in one of them are lost together, in whatever sites the plan has them.
     """
-    parts = urlsplit(url)
+    parts = split_address(url)
     if parts.scheme in _BUCKETS:
         server = f"?{parts.query}" if parts.query else ""
         return f"{parts.scheme}://{parts.netloc}{server}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import UsageError
 
 _SCHEMES = ("s3", "azure", "gs")
@@ -39,7 +40,7 @@ class BucketAddress:
 
         A prefix may have any characters; ``%``, ``?`` and ``#`` are written as in every address.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         if parts.username or parts.password or "@" in parts.netloc:
             msg = "keys in addresses end up in logs"
             raise UsageError(msg, hint="Give them by a profile, a role, or the environment.")
@@ -73,7 +74,7 @@ class BucketAddress:
 
 
 def _check_endpoint(text: str) -> None:
-    parts = urlsplit(text)
+    parts = split_address(text)
     sound = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
     if not sound or parts.username or parts.password:
         msg = "the endpoint is no address of an S3 server"

@@ -21,8 +21,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
 
+from donjon.clouds.addresses import split_address
 from donjon.clouds.azure_blobs import blob_service, need_sdk
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
@@ -71,7 +71,7 @@ class AzureBlobStore(ObjectStore):
         Without a ``connection_string`` the environment tells how to connect; ``client_id`` is that of a
         managed identity.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         container, _, prefix = parts.path.strip("/").partition("/")
         if parts.scheme != "azure" or not parts.netloc or not container or parts.query or parts.fragment:
             msg = f"{url}: is no address of a container of Azure Blob Storage"

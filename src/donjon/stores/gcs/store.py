@@ -22,8 +22,8 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
+from donjon.clouds.addresses import split_address
 from donjon.clouds.google import need_storage_sdk, storage_client
 from donjon.core.errors import PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
@@ -69,7 +69,7 @@ class GcsStore(ObjectStore):
         ``client`` is a ``google.cloud.storage.Client``, made from the environment if None; ``account`` is a
         service account that it impersonates.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         if parts.scheme != "gs" or not parts.netloc or parts.query or parts.fragment:
             msg = f"{url}: is no address of a bucket of Google Cloud Storage"
             raise UsageError(msg, hint="Write gs://bucket/prefix.")

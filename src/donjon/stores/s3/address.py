@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode
 
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import UsageError
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
@@ -34,7 +35,7 @@ class S3Address:
     @classmethod
     def parse(cls, url: str) -> S3Address:
         """The address in ``url``. Raises ``UsageError`` that says what is wrong with it."""
-        parts = urlsplit(url)
+        parts = split_address(url)
         if parts.username or parts.password or "@" in parts.netloc:
             msg = "keys in addresses end up in logs"
             raise UsageError(msg, hint="Give them by AWS_PROFILE, a role, or AWS_ACCESS_KEY_ID.")
@@ -71,7 +72,7 @@ class S3Address:
 def _endpoint(text: str | None) -> str | None:
     if text is None:
         return None
-    parts = urlsplit(text)
+    parts = split_address(text)
     sound = parts.scheme in {"http", "https"} and parts.hostname and not parts.query and not parts.fragment
     if not sound or parts.username or parts.password:
         msg = "the endpoint is no address of an S3 server"

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from donjon.clouds.addresses import split_address
 from donjon.core.errors import (
     DonjonError,
     KeyNotAvailable,
@@ -45,11 +46,8 @@ class SftpAddress:
     @classmethod
     def parse(cls, url: str) -> SftpAddress:
         """The address in ``url``. Raises ``UsageError`` if it has no host or path, or has a password."""
-        parts = urlsplit(url)
-        try:
-            port = parts.port or 22
-        except ValueError as error:
-            raise UsageError(f"{url!r}: {error}", hint="Write sftp://user@host:port/path.") from error
+        parts = split_address(url)
+        port = parts.port or 22
         path = unquote(parts.path).rstrip("/")
         if parts.scheme != "sftp" or not parts.hostname or not path or parts.query or parts.fragment:
             raise UsageError(f"{url!r} is no SFTP address", hint="Write sftp://user@host:port/path.")
