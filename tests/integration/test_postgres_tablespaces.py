@@ -129,6 +129,13 @@ def test_a_backup_that_ends_early_leaves_no_slot(shop: Stage) -> None:
     assert shop.server.sql("SELECT count(*) FROM pg_replication_slots") == "0"
 
 
+def test_archives_are_never_taken_for_each_other(shop: Stage) -> None:
+    with base_backup("shop", timeout_s=60) as readable:
+        second = list(readable.source.items())[1]
+        with pytest.raises(SourceFailed, match="those that come first"):
+            second.open().readinto(memoryview(bytearray(10)))
+
+
 def archive(*members: tarfile.TarInfo) -> list[bytes]:
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as tar:

@@ -76,6 +76,8 @@ class BaseBackup:
 
     def next_piece(self, number: int) -> bytes:
         """More of an archive, empty at its end. For its stream alone."""
+        if self._archives < number:
+            raise self._failure("an archive was asked for before those that come first were read")
         while not self._pieces:
             if self._archives > number or self._ended:
                 return b""
