@@ -107,8 +107,8 @@ class _Piecemeal(StoreWrapper):
         super().__init__(inner)
         self._piece, self._damaged_at = piece_bytes, damaged_at
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
-        data = bytearray(self.inner.get(name, length=size_bytes))
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
+        data = bytearray(self.inner.get(name, length=size_bytes, version=version))
         for end in (size_bytes // 2, size_bytes):
             if end == size_bytes and 0 <= self._damaged_at < size_bytes:
                 data[self._damaged_at] ^= 4
@@ -140,8 +140,8 @@ class _Swapping(StoreWrapper):
     ) -> bytes:
         return self.inner.get(self._swap.get(name, name), offset=offset, length=length, version=version)
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
-        self.inner.stream(self._swap.get(name, name), size_bytes, write)
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
+        self.inner.stream(self._swap.get(name, name), size_bytes, write, version=version)
 
 
 def test_an_object_in_the_place_of_another_is_never_taken_for_it(place: Place, source: Path) -> None:

@@ -156,11 +156,11 @@ def test_what_fails_ahead_is_tried_again_when_it_is_wanted(memory: MemoryStore, 
     failed: list[str] = []
 
     class Failing(StoreWrapper):
-        def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
             if name != "packs/a" and name not in failed:
                 failed.append(name)
                 raise StoreUnavailable("away")
-            super().stream(name, size_bytes, write)
+            super().stream(name, size_bytes, write, version=version)
 
     store = SpoolingStore(Failing(memory), dict.fromkeys(NAMES, SIZE), tmp_path, NAMES)
     assert store.get("packs/a", offset=5, length=5) == content(0)[5:10]
@@ -174,14 +174,14 @@ def test_closing_ends_what_is_being_fetched(memory: MemoryStore, tmp_path: Path)
     begun, go_on, pieces = threading.Event(), threading.Event(), []
 
     class Slow(StoreWrapper):
-        def stream(self, name: str, size_bytes: int, write: Write) -> None:
+        def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
             if name == "packs/b":
                 begun.set()
                 assert go_on.wait(10)
                 for offset in range(size_bytes):
                     write(offset, memoryview(b"x"))
                     pieces.append(offset)
-            super().stream(name, size_bytes, write)
+            super().stream(name, size_bytes, write, version=version)
 
     store = SpoolingStore(Slow(memory), dict.fromkeys(NAMES, SIZE), tmp_path, NAMES)
     store.get("packs/a", offset=5, length=5)

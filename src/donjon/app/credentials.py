@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from donjon.clouds.addresses import split_address
 from donjon.core.clock import Clock, system_clock
 from donjon.core.errors import UsageError
 from donjon.credentials.findings import Finding, Limits, find
@@ -125,7 +125,7 @@ def _service(request: CredentialRequest) -> tuple[CredentialService, Place]:
 def _check_endpoint(endpoint: str) -> None:
     """Raises ``UsageError`` for what no SDK could connect to."""
     try:
-        address = split_address(endpoint)
+        address = urlsplit(endpoint)
         is_good = address.scheme in {"http", "https"} and bool(address.hostname) and address.port != 0
     except ValueError:  # a port that is none, brackets that do not close
         is_good = False

@@ -121,14 +121,14 @@ class ObjectStore(ABC):
         A range that reaches beyond the end gives what is there. Raises ``ObjectNotFound``.
         """
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Hand the first ``size_bytes`` of an object to ``write`` as they arrive, so that memory stays small.
 
         Pieces come in order, and from the start again after a failure that is tried again. What ``write``
         raises, a ``DonjonError`` only, ends it. Raises ``IntegrityFailure`` if the object is shorter,
         ``ObjectNotFound``.
         """
-        data = self.get(name, offset=0, length=size_bytes)
+        data = self.get(name, offset=0, length=size_bytes, version=version)
         if len(data) != size_bytes:
             raise truncated(name, size_bytes, len(data))
         if data:

@@ -26,10 +26,9 @@ _REMEMBERED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The oldest version of a name, and whether there is nothing over it."""
+    """The oldest version of a name; None where the store tells of none."""
 
     version: str | None
-    is_alone: bool
 
 
 def first_of_each(entries: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
@@ -45,10 +44,7 @@ class FirstVersions(StoreWrapper):
 
     It asks for the versions of a name once, by a listing of that name, unless a listing has told them before.
     A credential that may not list (a writer) reads what the store has on top; its put never replaces, and
-    what it reads is its own.
-
-    A version that somebody lays over a name between that look and ``stream`` is what ``stream`` reads;
-    whatever reads an object checks it, and the next process looks again. ``list`` gives every version.
+    what it reads is its own. ``list`` gives every version.
     """
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -65,13 +61,9 @@ class FirstVersions(StoreWrapper):
             name, version, lambda v: self.inner.get(name, offset=offset, length=length, version=v)
         )
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
-        """See the port. An object that something lies over comes in one piece."""
-        first = self._first(name)
-        if first.is_alone:
-            self.inner.stream(name, size_bytes, write)
-        else:
-            super(StoreWrapper, self).stream(name, size_bytes, write)
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
+        """See the port."""
+        self._on_first(name, version, lambda v: self.inner.stream(name, size_bytes, write, version=v))
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """See the port."""
@@ -125,13 +117,13 @@ class FirstVersions(StoreWrapper):
                 if (first := self._remember(name, versions)) is None:
                     raise not_found(name)
                 return first
-        return _First(None, is_alone=True)
+        return _First(None)
 
     def _remember(self, name: str, versions: tuple[ObjectInfo, ...]) -> _First | None:
         oldest = _oldest(versions)
         if oldest is None:
             return None
-        first = _First(oldest.version, len(versions) == 1)
+        first = _First(oldest.version)
         with self._mutex:
             self._known[name] = first
             self._known.move_to_end(name)

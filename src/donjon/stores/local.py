@@ -163,9 +163,9 @@ class LocalStore(ObjectStore):
                 pieces.append(data)
             return b"".join(pieces)
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Read the file piece by piece; see the port."""
-        with self._opened(name, "read", None) as descriptor:
+        with self._opened(name, "read", version) as descriptor:
             done = 0
             while done < size_bytes:
                 piece = os.pread(descriptor, min(_PIECE_BYTES, size_bytes - done), done)

@@ -58,9 +58,9 @@ class ObservingStore(StoreWrapper):
         self._add("get", bytes_out=len(data))
         return data
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """See the port."""
-        super().stream(name, size_bytes, write)
+        super().stream(name, size_bytes, write, version=version)
         self._add("stream", bytes_out=size_bytes)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -42,9 +42,9 @@ class StoreWrapper(ObjectStore):
             "get", name, lambda: self.inner.get(name, offset=offset, length=length, version=version)
         )
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """See the port."""
-        self._around("stream", name, lambda: self.inner.stream(name, size_bytes, write))
+        self._around("stream", name, lambda: self.inner.stream(name, size_bytes, write, version=version))
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """See the port."""

@@ -77,7 +77,7 @@ class FaultyStore(StoreWrapper):
         )
         return _damaged(data, fault)
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """See the port; CORRUPT damages each piece, TRUNCATE raises ``IntegrityFailure`` after the first."""
         fault = self._next("stream", name)
 
@@ -86,7 +86,7 @@ class FaultyStore(StoreWrapper):
             if fault is Fault.TRUNCATE:
                 raise truncated(name, size_bytes, offset + len(piece) // 2)
 
-        self._suffer(fault, lambda: self.inner.stream(name, size_bytes, damaging))
+        self._suffer(fault, lambda: self.inner.stream(name, size_bytes, damaging, version=version))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """See the port; TRUNCATE hides the second half."""

@@ -147,11 +147,11 @@ class AzureBlobStore(ObjectStore):
 
         return self._on_version(ask.GET, name, version, download)
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Hand on the bytes as they come; see the port."""
         validate_name(name)
         if not size_bytes:
-            self.head(name)
+            self.head(name, version=version)
             return
 
         def download(blob: BlobClient, which: str | None) -> None:
@@ -161,7 +161,7 @@ class AzureBlobStore(ObjectStore):
                 part.readinto(cast("IO[bytes]", sink))
             sink.finish()
 
-        self._on_version(ask.GET, name, None, download)
+        self._on_version(ask.GET, name, version, download)
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:
         """What Azure knows about an object; see the port."""

@@ -136,14 +136,14 @@ class GcsStore(ObjectStore):
         data = sink.getvalue()
         return data if length is None else data[:length]
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Hand on the bytes as they come; see the port."""
         validate_name(name)
         if not size_bytes:
-            self.head(name)
+            self.head(name, version=version)
             return
         sink = Sink(name, size_bytes, write)
-        self._read(name, None, sink, 0, size_bytes - 1)
+        self._read(name, version, sink, 0, size_bytes - 1)
         sink.finish()
 
     def head(self, name: str, *, version: str | None = None) -> ObjectInfo:

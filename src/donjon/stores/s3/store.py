@@ -142,15 +142,15 @@ class S3Store(ObjectStore):
         except OutOfRange:
             return b""
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Hand on the bytes as they arrive; see the port."""
         validate_name(name)
         if not size_bytes:
-            self.head(name)
+            self.head(name, version=version)
             return
         piece, done = memoryview(bytearray(_PIECE_BYTES)), 0
         try:
-            with self._reading(name, None, 0, size_bytes) as body:
+            with self._reading(name, version, 0, size_bytes) as body:
                 while done < size_bytes:
                     count = body.readinto(piece[: size_bytes - done])
                     if not count:

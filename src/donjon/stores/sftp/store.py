@@ -132,9 +132,9 @@ class SftpStore(ObjectStore):
             start, count = byte_range(size_bytes, offset, length)
             return b"".join(_read(file, name, start, count))
 
-    def stream(self, name: str, size_bytes: int, write: Write) -> None:
+    def stream(self, name: str, size_bytes: int, write: Write, *, version: str | None = None) -> None:
         """Hand on the pieces as they arrive; see the port."""
-        with self._opened(name, None) as (file, found_bytes):
+        with self._opened(name, version) as (file, found_bytes):
             if found_bytes < size_bytes:
                 raise truncated(name, size_bytes, found_bytes)
             done = 0
