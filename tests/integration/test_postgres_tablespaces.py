@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psycopg
 import pytest
 
 from donjon.core.errors import IntegrityFailure, Interrupted, SourceFailed
 from donjon.core.events import Silent, never_stop
 from donjon.recovery.postgres import unpack, unpack_tablespace
-from donjon.sources.postgres import base_backup
+from donjon.sources.postgres import Readable, ServerFacts, base_backup
 from donjon.testing.folders import open_to_others
-from tests.integration.postgres_stage import Stage, stage, writing
+from donjon.testing.servers.postgres import PostgresServer, postgres, postgres_program
+from tests.integration.postgres_stage import Stage, service, stage, writing
 
 SPACES = ("fast", "Große Platte")
 
@@ -36,6 +41,41 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         assert len(written) > 20, "nothing was written meanwhile"
         made.archive()
         yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresServer]:
+    """A server of its own, as the service ``own``."""
+    with postgres(tmp_path) as made:
+        (tmp_path / "services").write_text(service("own", made))
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        yield made
+
+
+def add_space(server: PostgresServer, name: bytes, folder: bytes | None = None) -> None:
+    """Make a tablespace, by the bytes of its name and folder."""
+    place = os.path.join(os.fsencode(server.folder), folder or name)
+    os.mkdir(place, 0o700)
+    owner = server.data.stat()
+    os.chown(place, owner.st_uid, owner.st_gid)
+    database = "postgres"
+    if folder:  # in a database without an encoding these may be any bytes
+        database = "bytes"
+        server.sql("CREATE DATABASE bytes ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    with psycopg.connect(server.conninfo(database), autocommit=True) as connection:
+        connection.execute(b"CREATE TABLESPACE " + name + b" LOCATION '" + place + b"'")
+
+
+def read_all(readable: Readable) -> dict[str, bytes]:
+    """Every file of a backup, by its name."""
+    found: dict[str, bytes] = {}
+    buffer = memoryview(bytearray(1 << 20))
+    for item in readable.source.items():
+        content, pieces = item.open(), []
+        while count := content.readinto(buffer):
+            pieces.append(bytes(buffer[:count]))
+        found[os.fsdecode(item.name)] = b"".join(pieces)
+    return found
 
 
 def restore(shop: Stage, folder: Path, *options: str, code: int = 0) -> str:
@@ -75,6 +115,24 @@ def test_everything_recovers_in_other_places(shop: Stage) -> None:
     assert shop.rows() == expected  # the old places were left alone
 
 
+def test_they_recover_to_a_time_in_folders_that_are_links(shop: Stage) -> None:
+    expected = shop.rows()
+    time = shop.server.sql("SELECT now()")
+    shop.server.sql("INSERT INTO orders VALUES (-2, 'too late')", "shop")
+    shop.archive()
+    folder = shop.folder / "by-links"
+    folder.mkdir()
+    for name in ("data", "0", "1"):
+        (folder / f"real-{name}").mkdir()
+        (folder / name).symlink_to(folder / f"real-{name}")
+    restore(shop, folder, *mapped(folder / "0", folder / "1"), "--to-time", time)
+    for path in folder.glob("real-*"):
+        shop.own(path)
+    with shop.started(folder / "data") as server:
+        assert shop.rows(server) == expected
+    assert shop.rows() != expected
+
+
 def test_a_drill_brings_them_back_as_well(shop: Stage, tmp_path: Path) -> None:
     open_to_others(tmp_path)
     check = ("--check", "shop: SELECT count(*) FROM orders")
@@ -95,11 +153,17 @@ def test_where_they_go_has_to_be_said(shop: Stage, tmp_path: Path) -> None:
         (mapped(one, inside), "lies in"),
         (mapped(one, one), "lies in"),
         (mapped(one, tmp_path / "data/pg_tblspc/x"), "lies in"),
+        (mapped(one, tmp_path / "none/../one"), "lies in"),
+        (mapped(one, tmp_path / "none/../data/x"), "lies in"),
     ):
         told = restore(shop, tmp_path, *options, code=2)
         assert says in told, told
     assert list(tmp_path.iterdir()) == []
     one.mkdir()
+    alias = tmp_path / "alias"
+    alias.symlink_to(one)
+    assert "lies in" in restore(shop, tmp_path, *mapped(one, alias), code=2)
+    assert list(one.iterdir()) == []
     (one / "mine").touch()
     assert "is not empty" in restore(shop, tmp_path, *mapped(one, tmp_path / "two"), code=1)
     assert [path.name for path in one.iterdir()] == ["mine"]
@@ -134,6 +198,58 @@ def test_archives_are_never_taken_for_each_other(shop: Stage) -> None:
         second = list(readable.source.items())[1]
         with pytest.raises(SourceFailed, match="those that come first"):
             second.open().readinto(memoryview(bytearray(10)))
+
+
+def test_a_hundred_of_them_come_in_their_order(server: PostgresServer) -> None:
+    for number in range(100):
+        add_space(server, f"s{number}".encode())
+    with base_backup("own", timeout_s=60) as readable:
+        found = read_all(readable)
+    facts = msgspec.json.decode(found.pop("server.json"), type=ServerFacts)
+    assert [one.archive for one in facts.tablespaces] == list(found)[:-1]
+    assert {one.name for one in facts.tablespaces} == {f"s{number}" for number in range(100)}
+    assert list(found)[-1] == "base.tar"
+
+
+def test_a_location_need_not_be_utf_8(server: PostgresServer) -> None:
+    add_space(server, b"cafe", b"caf\xe9")
+    with base_backup("own", timeout_s=60) as readable:
+        facts = msgspec.json.decode(read_all(readable)["server.json"], type=ServerFacts)
+    assert [(one.name, one.location) for one in facts.tablespaces] == [("cafe", f"{server.folder}/caf\\xe9")]
+
+
+def test_a_server_that_restarts_in_between_is_told(server: PostgresServer) -> None:
+    add_space(server, b"space")
+    server.sql("CREATE TABLE t TABLESPACE space AS SELECT repeat('x', 900) FROM generate_series(1, 40000)")
+    with base_backup("own", timeout_s=60) as readable:
+        content, buffer = next(iter(readable.source.items())).open(), memoryview(bytearray(1 << 20))
+        assert content.readinto(buffer)
+        server.restart(crash=True)
+        with pytest.raises(SourceFailed, match="service own: the base backup failed: ") as caught:
+            sum(iter(lambda: content.readinto(buffer), 0))
+        assert caught.value.retryable
+    assert server.sql("SELECT count(*) FROM pg_replication_slots") == "0"
+
+
+def test_a_damaged_page_fails_the_backup(server: PostgresServer) -> None:
+    add_space(server, b"space")
+    server.sql("CREATE TABLE t TABLESPACE space AS SELECT repeat('x', 900) FROM generate_series(1, 400)")
+    table = server.data / server.sql("SELECT pg_relation_filepath('t')")
+    server.stop()
+    owner = server.data.stat()
+    command = [postgres_program("pg_checksums"), "--enable", "--no-sync", "-D", str(server.data)]
+    subprocess.run(command, check=True, user=owner.st_uid, group=owner.st_gid, cwd="/")
+    server.start()
+    with base_backup("own", timeout_s=60) as readable:
+        assert read_all(readable)
+    with table.open("r+b") as file:
+        file.seek(8192 + 4000)
+        file.write(b"damage")
+    with (
+        pytest.raises(SourceFailed, match="checksum verification failure"),
+        base_backup("own", timeout_s=60) as readable,
+    ):
+        read_all(readable)
 
 
 def archive(*members: tarfile.TarInfo) -> list[bytes]:

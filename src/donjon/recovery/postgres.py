@@ -205,13 +205,11 @@ def _link(member: tarfile.TarInfo, tablespaces: Mapping[int, Path]) -> Path:
 
 
 def _make(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: Path, progress: Progress) -> Path:
-    """Make a file or a folder. Links lead out, so nothing is made through one."""
+    """Make a file or a folder. Links lead out, so nothing is made through one that came with the backup."""
     parts = member.name.split("/")
     place = directory / member.name
     is_good = all(part not in ("", "..") for part in parts) and (member.isdir() or member.isreg())
-    if not is_good or any(
-        parent.is_symlink() for parent in place.parents if parent.is_relative_to(directory)
-    ):
+    if not is_good or any(parent.is_symlink() for parent in place.parents if directory in parent.parents):
         raise _strange(member)
     if member.isdir():
         place.mkdir(mode=0o700, exist_ok=True)

@@ -158,7 +158,8 @@ def _connect(service: str, *, replication: bool = False) -> psycopg.Connection[A
         "fallback_application_name": "donjon",
     }
     if replication:
-        options["replication"] = "true"
+        # The bytes of paths as they are, as pg_basebackup takes them: not all of them are UTF-8.
+        options |= {"replication": "true", "client_encoding": "SQL_ASCII"}
     made = psycopg.pq.PGconn.connect(make_conninfo(**options).encode())
     said = made.get_error_message()
     if made.status != psycopg.pq.ConnStatus.OK and "database" in said and "does not exist" in said:
@@ -227,7 +228,8 @@ def _archives(service: str, server: Server, timeout_s: float, stop: StopCheck) -
         facts = []
         streams: dict[bytes, ByteStream] = {}
         for number, one in enumerate(backup.tablespaces, 1):
-            archive = f"{number:02}-tablespace-{one.oid}.tar"
+            # So many digits that the order of the names is that of the numbers.
+            archive = f"{number:06}-tablespace-{one.oid}.tar"
             name = server.tablespaces.get(str(one.oid), str(one.oid))
             facts.append(TablespaceFacts(one.oid, name, one.location, archive))
             streams[archive.encode()] = backup.archive(number)

@@ -11,16 +11,14 @@ from __future__ import annotations
 import io
 import select
 import tarfile
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from donjon.core.errors import SourceFailed
 from donjon.core.events import StopCheck
-from donjon.core.units import MIB
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -32,12 +30,11 @@ _COMMAND: Final = b"BASE_BACKUP (LABEL 'donjon', WAL true, CHECKPOINT 'fast', WA
 _ROUND_S: Final = 0.5
 #: What ends an archive of tar.
 _END: Final = bytes(1024)
-_MANIFEST_MEMORY_BYTES: Final = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Tablespace:
-    """One that is not the cluster's own: its OID, and the directory on the server."""
+    """One that is not the cluster's own: its OID, and the directory on the server, for people to read."""
 
     oid: int
     location: str
@@ -56,14 +53,14 @@ class BaseBackup:
         self._deadline = time.monotonic() + timeout_s
         self._limit_s = timeout_s
         self._archives = 0
-        self._manifest: IO[bytes] | None = None
+        self._manifest: io.BytesIO | None = None
         self._ended = False
         connection.send_query(_COMMAND)
         self._result()  # where the log begins
         listed = self._result()
         rows = [(listed.get_value(row, 0), listed.get_value(row, 1)) for row in range(listed.ntuples)]
         self.tablespaces = [
-            Tablespace(int(oid), location.decode(errors="surrogateescape")) for oid, location in rows
+            Tablespace(int(oid), location.decode(errors="backslashreplace")) for oid, location in rows
             if oid is not None and location is not None
         ]  # fmt: skip
         self._result(copying=True)
@@ -121,7 +118,7 @@ class BaseBackup:
         if kind == b"n":
             self._archives += 1
         elif kind == b"m":
-            self._manifest = tempfile.SpooledTemporaryFile(_MANIFEST_MEMORY_BYTES)  # noqa: SIM115 - kept
+            self._manifest = io.BytesIO()
             self._archives += 1  # so that the archive before it has ended
         elif kind == b"d" and self._manifest is not None:
             self._manifest.write(content)

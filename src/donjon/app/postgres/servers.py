@@ -197,9 +197,10 @@ def _places(found: ServerPoint, wanted: RestoreWanted) -> dict[int, Path]:
         msg = f"{wanted.point} has tablespaces, and nothing says where to put {', '.join(missing)}"
         raise UsageError(msg, hint=f"Name a new folder for each with --tablespace NAME=FOLDER: {were}.")
     places = {one.oid: wanted.tablespaces[one.name].absolute() for one in found.facts.tablespaces}
-    everything = [wanted.directory.absolute(), *places.values()]
-    for one, other in itertools.permutations(everything, 2):
-        if one.is_relative_to(other):
+    # Where they really are: a folder may be named in two ways.
+    real = [(path, Path(os.path.realpath(path))) for path in (wanted.directory.absolute(), *places.values())]
+    for (one, here), (other, there) in itertools.permutations(real, 2):
+        if here.is_relative_to(there):
             msg = f"{one} lies in {other}"
             raise UsageError(
                 msg, hint="Name folders for the server and its tablespaces that lie side by side."
