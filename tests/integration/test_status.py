@@ -303,7 +303,20 @@ def test_a_suspect_point_is_no_copy_until_its_mark_is_lifted(stage: Stage) -> No
         assert "donjon verdict list" in cells[rule]["remedy"]
     assert cells["copies"]["state"] == "not-met"
     for copy in cells["workload"]["copies"][1:]:
-        assert (copy["point"], copy["suspect"][:12]) == (None, point["id"][:12])
+        assert (copy["point"], copy["suspect"]["points"]) == (None, [point["id"]])
+    # A place that shows no verdict deceives nobody who saw it. Who never did learns it from no one.
+    folder = lambda text: text.replace("  vault: main\n  copies: [cellar]", "  vault: cellar")  # noqa: E731
+    hiding = stage.host.json("status", "--plan", stage.plan(folder), code=4)
+    (copy,) = (one for one in hiding["workloads"][0]["copies"] if one["kind"] == "backup")
+    assert copy["suspect"]["points"] == [point["id"]]
+    assert "does not show this verdict" in hiding["warnings"][0]
+    # The page and what is signed tell of it, too.
+    page = stage.host.folder / "suspect.html"
+    recorded = ("--html", page, "--record", "--sign", stage.auditor)
+    stage.host.run("status", "--plan", stage.plan(), *recorded, code=4)
+    assert f"suspect ones: {point['id'][:12]}, marked by the auditor eve" in page.read_text()
+    rows = stage.host.json("evidence", "show", "latest", "--vault", stage.url)["rows"]
+    assert [row["answer"] for row in rows if row["tried"] == "workload 1: suspect"] == [point["id"]]
     stage.host.run("verdict", "clean", point["id"][:12], *sign)
     stage.status()
 
@@ -319,7 +332,8 @@ def test_a_clean_point_counts_below_suspect_ones(stage: Stage) -> None:
     cells = stage.status()
     main = next(copy for copy in cells["workload"]["copies"] if copy["name"] == "main")
     assert main["point"] == first
-    assert main["suspect"].startswith(f"{last[:12]}, marked by the auditor eve")
+    assert main["suspect"]["points"] == [last]
+    assert main["suspect"]["marked"].startswith("by the auditor eve (")
     old = stage.status(
         lambda text: text.replace("rpo: 1d", "rpo: 1s"), red="copies media offsite immutable verified rpo"
     )

@@ -20,6 +20,7 @@ from donjon.plan.copies import (
     Objectives,
     Place,
     Restore,
+    Suspect,
 )
 from donjon.plan.fate import shared_fate
 from donjon.plan.placement import Rule, State, Verdict, judge
@@ -68,7 +69,7 @@ def at(copy: Copy, **changed: str) -> Copy:
 
 
 def test_suspect_points_are_told_where_a_cell_is_red_for_them() -> None:
-    none = replace(VAULT, point="", point_time=None, checked=None, suspect="ab12, marked by eve")
+    none = replace(VAULT, point="", point_time=None, checked=None, suspect=Suspect(("ab12",), "by eve"))
     verdict = judge(Facts("web", NOW, WANTED, (PRODUCTION, none, OTHER)))
     assert verdict.cell(Rule.RPO).state is State.MET  # the other one is young
     copies = verdict.cell(Rule.COPIES)

@@ -13,7 +13,9 @@ from donjon.app.wiring import Workspace
 from donjon.core.errors import DonjonError
 from donjon.core.events import Silent
 from donjon.format import names
+from donjon.format.evidence import Outcome, evidence_row
 from donjon.plan.copies import LockMode
+from donjon.repository.evidence import put_evidence, sign_evidence
 from donjon.repository.vault import Vault, open_vault
 from donjon.stores.base import ObjectStore
 from donjon.testing.faulty import Fault, FaultyStore
@@ -91,6 +93,22 @@ def test_locks_that_have_ended_are_seen(place: Place, tmp_path: Path) -> None:
     seen = newest(tmp_path, place.store)
     assert seen is not None
     assert seen.locked_until < place.clock()
+
+
+def test_evidence_is_read_once_for_verifications_and_for_verdicts(place: Place, tmp_path: Path) -> None:
+    vault, key = place.open(), place.host.credential.signing_key
+    rows = [evidence_row("structure and signatures", "sound", "sound", Outcome.PASSED)]
+    for number in range(5):
+        put_evidence(
+            vault, sign_evidence(vault, key, kind="verify", program="p", subject=f"{number}", rows=rows)
+        )
+    for home in ("new", "new", "another"):
+        counting = FaultyStore(place.store)
+        seen = look(tmp_path / home, counting)
+        assert (len(seen.evidence), seen.verdicts and seen.verdicts.marks) == (5, {})
+        read = [call.name for call in counting.calls if call.method in {"get", "stream"}]
+        evidence = [name for name in read if name.startswith(names.EVIDENCE)]
+        assert (len(evidence), len(set(evidence))) == (5, 5)
 
 
 def test_of_many_packs_a_sample_is_asked_for() -> None:

@@ -92,6 +92,21 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """Points that count for nothing, as somebody marked them as suspect.
+
+    ``points`` are their ids in hexadecimal, newest first; ``marked`` says by whom the newest was, and when.
+    """
+
+    points: tuple[str, ...]
+    marked: str
+
+    def __str__(self) -> str:
+        more = f" and {len(self.points) - 1} before it" if len(self.points) > 1 else ""
+        return f"{self.points[0][:12]}{more}, marked {self.marked}"
+
+
+@dataclass(frozen=True, slots=True)
 class Copy:
     """One copy of a workload. All times are in Unix seconds.
 
@@ -102,7 +117,7 @@ class Copy:
     ``kept_s`` is how much of a lock a custodian, who was seen at work, leaves at least; 0 if none was seen.
     ``keys`` each open it alone; a copy without any is not encrypted.
 
-    ``suspect`` tells of newer points there that count for nothing, as somebody marked them as suspect.
+    ``suspect`` are newer points there that do not count, None if there are none.
     ``unreachable`` says why it could not be looked at, ``broken`` what of the newest point is missing or
     damaged, ``tampered`` what somebody did to it, though all can still be read. ``facts`` are further lines
     for people.
@@ -121,7 +136,7 @@ class Copy:
     kept_s: int = 0
     keys: tuple[Key, ...] = ()
     checked: Check | None = None
-    suspect: str = ""
+    suspect: Suspect | None = None
     unreachable: str = ""
     broken: str = ""
     tampered: str = ""

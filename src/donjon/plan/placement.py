@@ -224,7 +224,7 @@ def _rpo(facts: Facts, judged: Sequence[Judged]) -> Cell:
     if wanted_s is None:
         return Cell(Rule.RPO, State.NOT_ASKED, value, "the plan has no RPO")
     limit = format_duration(wanted_s)
-    suspect = next((copy.suspect for copy in backups if copy.suspect), "")
+    suspect = next((copy.suspect for copy in backups if copy.suspect), None)
     run = LOOK_AT_MARKS if suspect else f"`donjon plan run {facts.workload}`"
     but = f", but for suspect ones: {suspect}" if suspect else ""
     if age_s is not None and age_s <= wanted_s:

@@ -42,21 +42,24 @@ def read_verdicts(
     damaged: list[IntegrityFailure],
     kept: Mapping[bytes, SignedEvidence],
     others: set[str] | None = None,
+    at_hand: Iterable[SignedEvidence] = (),
 ) -> tuple[list[SignedEvidence], list[SignedEvidence]]:
     """All verdicts that the store shows, and those of ``kept``, by their digests, that it does not show.
 
     What is wrong with any evidence is added to ``damaged``, so that nobody keeps others from a point by
     planting rubbish. ``others`` are names of evidence that is known to be no verdict, which is not read, and
-    gets those that are read now. Whether verdicts count is for ``standing_marks`` to say.
+    gets those that are read now; what is ``at_hand`` was read from this store just now, and is not read
+    again. Whether verdicts count is for ``standing_marks`` to say.
     """
     vault.keyring.read_on(vault.store)
     others = set() if others is None else others
     missing = {names.evidence(key): one for key, one in kept.items()}
+    known = {names.evidence(one.digest): one for one in at_hand} | missing
     shown: list[SignedEvidence] = []
 
     def read(info: ObjectInfo) -> SignedEvidence | IntegrityFailure | None:
         try:
-            return missing.get(info.name) or read_evidence(vault, info)
+            return known.get(info.name) or read_evidence(vault, info)
         except ObjectNotFound:  # its lock ended, and somebody removed it since it was listed
             return None
         except IntegrityFailure as error:

@@ -29,7 +29,7 @@ from donjon.core.clock import Clock, iso
 from donjon.core.errors import DonjonError
 from donjon.core.events import Progress
 from donjon.format.evidence import MAX_TEXT_BYTES, fitting
-from donjon.plan.copies import Check, Copy, CopyKind, Depth, Facts, Medium, Restore
+from donjon.plan.copies import Check, Copy, CopyKind, Depth, Facts, Medium, Restore, Suspect
 from donjon.plan.model import Plan, Rules
 from donjon.plan.workloads import Workload
 from donjon.repository.evidence import SignedEvidence, is_trusted
@@ -91,7 +91,7 @@ def _suspect(looks: Iterable[VaultLook]) -> dict[bytes, str]:
     for verdicts in (look.verdicts for look in looks if look.verdicts is not None):
         for point_id in verdicts.marks:
             mark = verdicts.of(point_id)[0]
-            found.setdefault(point_id, f"marked by {mark.who} on {iso(mark.signed_at)}")
+            found.setdefault(point_id, f"by {mark.who} on {iso(mark.signed_at)}")
     return found
 
 
@@ -183,9 +183,8 @@ class _Gatherer:
             sealed = any(point.point_id not in self._known.workloads for point in look.points)
             return replace(bare, unreachable=_SEALED, hint=_SEALED_HINT) if sealed else bare
         clean = self._clean(look)
-        bare = replace(
-            bare, suspect=self._told_suspect(points[points.index(clean[-1]) :] if clean else points)
-        )
+        newer = points[points.index(clean[-1]) :] if clean else points
+        bare = replace(bare, suspect=self._suspect_ones(newer))
         return self._with_point(bare, look, clean[-1], len(points)) if clean else bare
 
     def _with_point(self, bare: Copy, look: VaultLook, point: Point, count: int) -> Copy:
@@ -223,13 +222,10 @@ class _Gatherer:
         """Those of them that nobody marked as suspect, in whichever vault."""
         return [point for point in self._points(look) if point.point_id not in self._suspect]
 
-    def _told_suspect(self, points: Sequence[Point]) -> str:
-        """The newest suspect one of these points, and how many there are; empty if there is none."""
-        found = [point.point_id for point in points if point.point_id in self._suspect]
-        if not found:
-            return ""
-        more = f" and {len(found) - 1} before it" if len(found) > 1 else ""
-        return f"{found[-1].hex()[:12]}{more}, {self._suspect[found[-1]]}"
+    def _suspect_ones(self, points: Sequence[Point]) -> Suspect | None:
+        """Those of these points, oldest first, that somebody marked; None if there are none."""
+        found = [point.point_id for point in reversed(points) if point.point_id in self._suspect]
+        return Suspect(tuple(one.hex() for one in found), self._suspect[found[0]]) if found else None
 
     def _check(self, look: VaultLook) -> Check | None:
         """The last verification that is as deep as wanted, or a later one that failed; else the last one.

@@ -22,8 +22,10 @@ from donjon.plan.copies import CopyKind
 from donjon.plan.model import Plan
 from donjon.plan.placement import Cell, Rule, State, Verdict, judge
 
-#: One piece of evidence has at most 2,000 rows; eight are for one workload.
+#: One piece of evidence has at most 2,000 rows; nine are for one workload.
 _WORKLOADS_A_PIECE: Final = 200
+#: More ids of points do not fit into a row.
+_IDS_A_ROW: Final = 7
 _EXPECTED: Final = {
     Rule.COPIES: "3 or more",
     Rule.MEDIA: "2 or more",
@@ -131,11 +133,18 @@ def _rows(status: Status, first: int) -> Iterator[EvidenceRow]:
         for cell in verdict.cells:
             seen = f"{cell.value}, {cell.state}"
             yield evidence_row(f"{title}: {cell.rule}", expected(verdict, cell), seen, _OUTCOMES[cell.state])
-        backups = (copy for copy in verdict.facts.copies if copy.kind is CopyKind.BACKUP)
+        backups = [copy for copy in verdict.facts.copies if copy.kind is CopyKind.BACKUP]
         points = list(dict.fromkeys(copy.point for copy in backups if copy.point))
         outcome = Outcome.PASSED if points else Outcome.SKIPPED
         seen = f"{len(points)} newest points"
-        yield evidence_row(f"{title}: points", "", seen, outcome, answer=" ".join(points[:7]))
+        yield evidence_row(f"{title}: points", "", seen, outcome, answer=" ".join(points[:_IDS_A_ROW]))
+        suspect = list(
+            dict.fromkeys(point for copy in backups if copy.suspect for point in copy.suspect.points)
+        )
+        if suspect:
+            seen = f"{len(suspect)} newer points are suspect"
+            answer = " ".join(suspect[:_IDS_A_ROW])  # whether that is red, the cells say
+            yield evidence_row(f"{title}: suspect", "", seen, Outcome.SKIPPED, answer=answer)
 
 
 def expected(verdict: Verdict, cell: Cell) -> str:

@@ -103,7 +103,7 @@ def facts_of(judged: Judged) -> Iterator[tuple[str, str]]:
         result = "sound" if check.passed else "FAILED"
         yield "verified", f"{iso(check.at)}, {check.depth}{share}: {result} ({check.source})"
     if copy.suspect:
-        yield "suspect", copy.suspect
+        yield "suspect", str(copy.suspect)
     for fact in copy.facts:
         yield "seen", fact
     for name, fault in _faults(judged):
@@ -181,7 +181,9 @@ def _copy_data(judged: Judged, *, counts: bool) -> dict[str, object]:
         "storage": copy.storage or None,
         "point": copy.point or None,
         "time": iso(copy.point_time) if copy.point_time is not None else None,
-        "suspect": copy.suspect or None,
+        "suspect": None
+        if copy.suspect is None
+        else {"points": list(copy.suspect.points), "marked": copy.suspect.marked},
         "lock_mode": copy.lock_mode.value,
         "locked_until": iso(copy.locked_until) if copy.locked_until else None,
         "keys": [{"key": key.key_id, "owner": key.owner} for key in copy.keys],

@@ -15,7 +15,7 @@ from donjon.app.verdicts.marks import Verdicts, look_up, warn_of_doubts
 from donjon.app.wiring import Workspace
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.core.errors import DonjonError, IntegrityFailure, KeyNotAvailable, VaultNotFound
-from donjon.core.events import Progress
+from donjon.core.events import Progress, never_stop
 from donjon.custody.extension import default_epoch_s
 from donjon.custody.inventory import Inventory, take_inventory
 from donjon.format import names
@@ -26,14 +26,16 @@ from donjon.repository.checkpoints import newest_trusted
 from donjon.repository.epochs import parse_epoch
 from donjon.repository.evidence import SignedEvidence, Standing, read_evidence
 from donjon.repository.fetch import fetch_object
+from donjon.repository.parallel import in_order
 from donjon.repository.points import Point, list_points, open_point
 from donjon.repository.vault import Vault
-from donjon.stores.base import LockEnforcement
+from donjon.stores.base import LockEnforcement, ObjectInfo
 
 #: A store that does not answer for so long is not waited for.
 PATIENCE_S: Final = 3.0
 #: The newest evidence that is read; there is a piece for each verification.
 _READ_EVIDENCE: Final = 200
+_THREADS: Final = 16
 _MODES: Final = {
     LockEnforcement.PROVIDER: LockMode.COMPLIANCE,
     LockEnforcement.GOVERNANCE: LockMode.GOVERNANCE,
@@ -118,8 +120,9 @@ def _look(workspace: Workspace, look: VaultLook, progress: Progress) -> None:
     look.mode = _MODES[vault.store.lock_enforcement] if vault.object.lock_s else LockMode.NONE
     look.checkpoint_at = _checkpoint_at(vault)
     look.epoch_at = _epoch_at(vault, look.inventory)
-    look.evidence = _evidence(vault, look.inventory)
-    look.verdicts = look_up(workspace, vault)
+    evidence = _evidence(vault, look.inventory)
+    look.evidence = [one for one in evidence if one.standing is Standing.COUNTS]
+    look.verdicts = look_up(workspace, vault, evidence)
     warn_of_doubts(workspace, look.verdicts)
     if vault.openers:
         look.workloads = _opened(vault, look.points)
@@ -155,14 +158,15 @@ def _epoch_at(vault: Vault, inventory: Inventory) -> int:
 
 
 def _evidence(vault: Vault, inventory: Inventory) -> list[SignedEvidence]:
-    """The newest evidence that counts, oldest first by the time at which it was signed."""
+    """The newest evidence, oldest first by the time at which it was signed."""
     newest = sorted(inventory.under(names.EVIDENCE), key=lambda info: info.stored_at)[-_READ_EVIDENCE:]
-    found = []
-    for info in newest:
+
+    def read(info: ObjectInfo) -> SignedEvidence | None:
         with contextlib.suppress(DonjonError):  # damaged, or gone since: it proves nothing
-            signed = read_evidence(vault, info)
-            if signed.standing is Standing.COUNTS:
-                found.append(signed)
+            return read_evidence(vault, info)
+        return None
+
+    found = filter(None, in_order(_THREADS, read, newest, never_stop, "donjon-evidence"))
     return sorted(found, key=lambda one: (one.signed_at, one.digest))
 
 

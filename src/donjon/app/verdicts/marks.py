@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from donjon.app.evidence import with_signer
@@ -51,8 +52,10 @@ class Verdicts:
         return tuple(shown_mark(self.vault, mark.signed, mark.reason) for mark in marks)
 
 
-def look_up(workspace: Workspace, vault: Vault) -> Verdicts:
+def look_up(workspace: Workspace, vault: Vault, at_hand: Iterable[SignedEvidence] = ()) -> Verdicts:
     """The verdicts that the store shows, and those that this host saw before, in whichever copy.
+
+    Evidence that the caller has read just now may be given ``at_hand``, so that it is read once.
 
     Raises what stores raise: who cannot tell which points are suspect cannot tell that one is not.
     """
@@ -60,7 +63,7 @@ def look_up(workspace: Workspace, vault: Vault) -> Verdicts:
     found = Verdicts(vault)
     known = seen.read_others()
     others = set(known)
-    shown, found.hidden = read_verdicts(vault, found.damaged, seen.read(), others)
+    shown, found.hidden = read_verdicts(vault, found.damaged, seen.read(), others, at_hand)
     seen.keep(shown)
     if others != known:
         seen.keep_others(others)
