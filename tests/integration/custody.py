@@ -24,12 +24,16 @@ KEEP_ALL = Policy()
 
 
 class Custody:
-    """What a custodian does, each time on a machine that remembers nothing unless told."""
+    """What a custodian does, each time on a machine that remembers nothing unless told.
+
+    ``suspect`` are the ids of points that somebody marked.
+    """
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.place = watched.place
         self.cache = self.fresh_cache()
+        self.suspect: set[bytes] = set()
 
     def fresh_cache(self) -> Cache:
         return Cache(self.place.folder / f"custodian{random.getrandbits(64):x}")
@@ -40,7 +44,10 @@ class Custody:
         vault = self.place.open(store)
         points = list_points(vault, [])
         inventory = take_inventory(vault, self.cache, Silent())
-        return inventory, find_standings(points, inventory, vault.keyring, policy, deleted=deleted)
+        standings = find_standings(
+            points, inventory, vault.keyring, policy, deleted=deleted, suspect=self.suspect
+        )
+        return inventory, standings
 
     def plan(self, policy: Policy = KEEP_ALL, store: ObjectStore | None = None) -> Extension:
         inventory, standings = self.look(policy, store)

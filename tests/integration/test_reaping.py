@@ -94,6 +94,37 @@ def test_what_only_the_old_point_needs_goes_and_the_new_one_restores(custody: Cu
     assert len(custody.place.points()) == 2  # history stays
 
 
+def test_suspect_points_have_no_clean_one_reaped_until_their_marks_are_lifted(custody: Custody) -> None:
+    """With last=1 two newer points of encrypted data would have had the clean one deleted."""
+    first, second = (standing.point.point_id for standing in custody.look()[1])
+    rewrite(custody, "ransom")
+    custody.watched.backup()
+    third = custody.look()[1][-1].point.point_id
+    custody.suspect = {second, third}
+
+    def pass_by() -> None:
+        for _ in range(7):
+            custody.wait(5)
+            custody.extend(LAST)
+
+    pass_by()
+    assert [standing.reasons for standing in custody.look(LAST)[1]] == [
+        ("last",), ("not counted: it is suspect",), ("not counted: it is suspect",)
+    ]  # fmt: skip
+    assert custody.reaping(LAST).doomed == []
+    assert custody.look(LAST)[0].now > custody.place.open().object.lock_s
+    custody.suspect = {first, second}  # the third was clean after all
+    pass_by()
+    assert custody.reaping(LAST).doomed == []  # what is suspect stays as evidence, the oldest point too
+    old = packs_of(custody, 0) | packs_of(custody, 1)
+    custody.suspect = set()
+    pass_by()
+    assert {item.name for item in custody.reaping(LAST).doomed} == old
+    custody.reap(LAST)
+    custody.place.assert_sound()
+    custody.place.assert_restores(custody.watched.source)
+
+
 def test_an_expired_point_takes_no_place_and_never_comes_back(custody: Custody) -> None:
     for _ in range(7):
         custody.wait(5)

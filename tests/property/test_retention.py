@@ -79,6 +79,19 @@ def test_points_that_do_not_count_take_no_place(policy: Policy, times: list[int]
     assert _kept(policy, honest) == {p for p in _kept(policy, honest + stolen) if not p.startswith(b"x")}
 
 
+@given(policies, _times(NOW + 10 * DAY), _times(), st.data())
+def test_whatever_is_suspect_pushes_no_clean_point_out(
+    policy: Policy, mine: list[int], his: list[int], data: st.DataObject
+) -> None:
+    """What would be kept without the suspect points is kept with them, and so are they, as evidence."""
+    points = _points(b"a" * 16, mine) + _points(b"b" * 16, his, "web")
+    ids = [point.point_id for point in points]
+    marked = data.draw(st.sets(st.sampled_from(ids))) if ids else set()
+    without = _kept(policy, [point for point in points if point.point_id not in marked])
+    told = [replace(p, uncounted="it is suspect" if p.point_id in marked else "") for p in points]
+    assert _kept(policy, told) == without | marked
+
+
 @given(policies.filter(lambda policy: not policy.keeps_all), _times(), st.integers(1, 200))
 def test_a_flood_of_points_takes_one_place_a_span_and_the_newest_ones(
     policy: Policy, times: list[int], flood: int
