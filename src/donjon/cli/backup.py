@@ -34,6 +34,7 @@ Examples:
   donjon backup /home --dry-run --verbose      what is new or changed since the last point
   donjon backup --device /dev/vg0/snapshot-of-db
   donjon backup --ebs-snapshot snap-0a1b2c3d4e5f60718 --workload db
+  donjon backup --azure-snapshot "$(az snapshot show -g db -n old --query id -o tsv)" --workload db
   donjon backup --bucket s3://photos/2026 --versions all
   pg_dump shop | donjon backup --stdin shop.sql --workload shop
 
@@ -86,6 +87,12 @@ def backup(
     ebs_snapshot: Annotated[
         list[str] | None,
         typer.Option("--ebs-snapshot", metavar="ID", help="Back up the volume of a snapshot; repeatable."),
+    ] = None,
+    azure_snapshot: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--azure-snapshot", metavar="ID", help="Back up the managed disk of a snapshot; repeatable."
+        ),
     ] = None,
     stdin: Annotated[
         str | None, typer.Option("--stdin", metavar="NAME", help="Back up standard input as this file.")
@@ -145,7 +152,8 @@ def backup(
         msg = "--dry-run does not go together with --stdin: there is nothing to compare"
         raise UsageError(msg, hint="Leave one of them out.")
     block = BlockNamed(tuple(device or ()), even_mounted, zero_bad_sectors, changed_blocks)
-    named = Named(tuple(paths or ()), selection, block, tuple(ebs_snapshot or ()), stdin, bucket, versions)
+    snapshots = tuple(ebs_snapshot or ()), tuple(azure_snapshot or ())
+    named = Named(tuple(paths or ()), selection, block, *snapshots, stdin, bucket, versions)
     settings = Settings(workload, tuple(tag or ()), read_all=read_all, compact_percent=compact)
     if dry_run:
         with request_for(named, settings, never_stop) as request:

@@ -53,6 +53,7 @@ class Named:
     selection: Selection
     block: BlockNamed
     ebs_snapshots: tuple[str, ...]
+    azure_snapshots: tuple[str, ...]
     stdin: str | None
     bucket: str | None
     versions: BucketVersions
@@ -73,9 +74,12 @@ def request_for(named: Named, settings: Settings, stop: StopCheck) -> Iterator[B
     """The request for what is named. Raises ``UsageError`` if that is nothing, or too much."""
     from donjon.app.backups import BackupRequest
 
-    kinds = (named.paths, named.block.devices, named.ebs_snapshots, named.stdin, named.bucket)
+    kinds = (
+        named.paths, named.block.devices, named.ebs_snapshots, named.azure_snapshots, named.stdin,
+        named.bucket,
+    )  # fmt: skip
     if sum(kind not in ((), None) for kind in kinds) > 1:
-        msg = "paths, --device, --ebs-snapshot, --bucket and --stdin do not go together"
+        msg = "paths, --device, --ebs-snapshot, --azure-snapshot, --bucket and --stdin do not go together"
         raise UsageError(msg, hint="Back them up separately.")
     if named.block.has_options and not named.block.devices:
         msg = "--even-mounted, --zero-bad-sectors and --changed-blocks are about devices"
@@ -110,6 +114,11 @@ def _source(named: Named, stop: StopCheck) -> Iterator[Made]:
         from donjon.app.volumes import ebs_source
 
         volumes, snapshots = ebs_source(list(named.ebs_snapshots))
+        yield volumes, lambda _: snapshots
+    elif named.azure_snapshots:
+        from donjon.app.volumes import azure_source
+
+        volumes, snapshots = azure_source(named.azure_snapshots)
         yield volumes, lambda _: snapshots
     else:
         yield _tree(named)

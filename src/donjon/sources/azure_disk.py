@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from donjon.clouds.azure_pages import PageBlob
 from donjon.core.errors import SourceFailed
 from donjon.core.units import GIB, MIB
 from donjon.format.entries import Entry
+from donjon.snapshots.marks import Marks
 from donjon.sources.volumes import VolumeItem, VolumeSource
 
 #: What an entry remembers: the snapshot that it was read from, and its disk.
@@ -24,6 +26,13 @@ DISK_ATTRIBUTE: Final = b"donjon.azure_disk"
 #: that begin with 4,095 GiB, the largest of the smaller disks
 #: (https://learn.microsoft.com/azure/virtual-machines/disks-incremental-snapshots, restrictions).
 _SMALL_BYTES: Final = 4095 * GIB
+#: Names become those of files in the point, and tags are whatever somebody wrote there.
+_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_DISK: Final = re.compile(
+    rf"/subscriptions/[^/]+/resourceGroups/(?P<group>[^/]+)/providers/Microsoft\.Compute/disks/(?P<name>{_NAME})",
+    re.IGNORECASE,
+)
+_MARKED: Final = re.compile(rf"[^/]+/{_NAME}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,44 @@ class AzureSnapshot:
     def disk_name(self) -> str:
         """Without its group."""
         return self.disk_id.rpartition("/")[2]
+
+
+def find_snapshots(disks: AzureDisks, places: Sequence[Place]) -> list[AzureSnapshot]:
+    """What Azure knows of snapshots, also of those that Donjon did not take.
+
+    Raises ``SourceFailed`` if one does not exist or is not complete, and ``PermissionMissing``.
+    """
+    return [_found(place, disks.look(place)) for place in places]
+
+
+def _found(place: Place, said: Mapping[str, Any]) -> AzureSnapshot:
+    properties = said.get("properties", {})
+    percent, progress = properties.get("completionPercent"), properties.get("provisioningState", "")
+    if failure := properties.get("copyCompletionError"):
+        msg = f"{place}: is no whole copy: {failure.get('errorMessage') or 'Azure says no more'}"
+        raise SourceFailed(msg, hint="Name another snapshot.")
+    if progress != "Succeeded" or (percent is not None and percent < 100):
+        detail = f"{percent:.0f} %" if progress == "Succeeded" else progress
+        msg = f"{place}: is not complete ({detail}), so it cannot be read"
+        comes = progress not in {"Failed", "Canceled"}
+        hint = "Wait until it is complete." if comes else "Name another snapshot."
+        raise SourceFailed(msg, hint=hint, retryable=comes)
+    size = int(properties.get("diskSizeBytes") or properties.get("diskSizeGB", 0) * GIB)
+    source = str((properties.get("creationData") or {}).get("sourceResourceId") or "")
+    return AzureSnapshot(str(place), _disk_of(place, source, said), size, int(_time(properties)))
+
+
+def _disk_of(place: Place, source: str, said: Mapping[str, Any]) -> str:
+    """The disk of a snapshot as GROUP/NAME.
+
+    A copy names the snapshot that it is of, and Donjon's own have a tag for the disk. A snapshot whose disk
+    nobody tells stands for itself.
+    """
+    found = _DISK.fullmatch(source)
+    if found is not None:
+        return f"{found['group']}/{found['name']}"
+    marks = Marks.of(said.get("tags") or {})
+    return marks.volume_id if marks and _MARKED.fullmatch(marks.volume_id) else str(place)
 
 
 class AzureDiskSource(VolumeSource):
@@ -104,7 +151,8 @@ class OpenAzureDisk:
     def changes_since(self, previous: Entry) -> Iterable[tuple[int, int]] | None:
         """What Azure says has changed since the snapshot of the previous point, if it can tell."""
         name = previous.attribute(SNAPSHOT_ATTRIBUTE)
-        if name is None or previous.attribute(DISK_ATTRIBUTE) != self._snapshot.disk_id.encode():
+        disk = previous.attribute(DISK_ATTRIBUTE) or b""
+        if name is None or disk.lower() != self._snapshot.disk_id.encode().lower():  # as Azure compares names
             return None
         first = name.decode(errors="replace")
         try:
