@@ -203,6 +203,7 @@ def test_more_than_expected_is_not_read(answer: bytes) -> None:
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: +1\r\n\r\nx",
         OK + b"Content-Length: 1_0\r\n\r\n0123456789",
+        OK + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nx",
         OK + b"Content-Length: 3\r\nContent-Length: 10\r\n\r\n0123456789",
         OK + b"Transfer-Encoding: gzip\r\n\r\nx",
         OK + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",

@@ -257,7 +257,8 @@ def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 def _number(text: str, base: int) -> int:
     digits = "0123456789abcdef"[:base]
     text = text.strip()
-    if not text or text.lower().strip(digits):
+    # Python converts no more than some thousands of digits, and 20 are more bytes than there are.
+    if not 0 < len(text) <= 20 or text.lower().strip(digits):
         msg = f"{text[:80]!r} is no length"
         raise Broken(msg)
     return int(text, base)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from donjon.testing.front import Answer, Front, Request
+from donjon.core.clock import Clock
+from donjon.testing.front import Answer, Front, Request, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class CalledFront(Front):
     #: Where the caller who is being answered reaches the front.
     address = ""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, upstream: Upstream, clock: Clock) -> None:
+        super().__init__(upstream, clock)
         self.caller: Caller | None = None
         self.judged: list[Judged] = []
 

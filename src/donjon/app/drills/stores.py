@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from donjon.app.stores import local_folder
-from donjon.clouds.addresses import split_address
 from donjon.core.errors import DonjonError, UsageError
 from donjon.core.events import StopCheck
 from donjon.drills.base import Report, Role
@@ -45,7 +45,7 @@ def attacking(vault: Vault, wanted: Wanted, make: MakeCanary, report: Report, st
     Raises ``UsageError`` for a store that has no drill.
     """
     url = vault.store.url
-    scheme = split_address(url).scheme
+    scheme = urlsplit(url).scheme
     if scheme == "s3":
         with _on_s3(vault, wanted, make, report, stop) as found:
             yield found
@@ -116,13 +116,13 @@ def _on_s3(vault: Vault, wanted: Wanted, make: MakeCanary, report: Report, stop:
 
 
 def _same_server(eyes: Any, attacker: Any) -> bool:
-    mine, theirs = (split_address(str(client.meta.endpoint_url)).netloc for client in (eyes, attacker))
+    mine, theirs = (urlsplit(str(client.meta.endpoint_url)).netloc for client in (eyes, attacker))
     return mine == theirs
 
 
 def _is_aws(client: Any) -> bool:
     """By where requests go, for the environment may name another server than the address of the vault."""
-    host = split_address(str(client.meta.endpoint_url)).hostname or ""
+    host = urlsplit(str(client.meta.endpoint_url)).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
@@ -149,12 +149,12 @@ def _on_others(
     from donjon.drills.ground import Ground, attack_store
 
     adapter, url = _innermost(vault.store), vault.store.url
-    prefix = split_address(url).path.strip("/")
+    prefix = urlsplit(url).path.strip("/")
     client: Any = getattr(adapter, "client", None)
     if scheme == "azure":
         prefix = prefix.partition("/")[2]
         attacks = azure.attacks(client, f"{prefix}/" if prefix else "")
-        is_sure = split_address(client.url).hostname == f"{split_address(url).netloc}.blob.core.windows.net"
+        is_sure = urlsplit(client.url).hostname == f"{urlsplit(url).netloc}.blob.core.windows.net"
         ask = azure.ask
     elif scheme == "gs":
         attacks = gcs.attacks(client, f"{prefix}/" if prefix else "")

@@ -17,10 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 from donjon.testing.aws.people import User
-from donjon.testing.servers.ports import free_port
+from donjon.testing.servers.ports import free_port, wait_for_answer
 
 #: The accounts of the tests: what is attacked from, and what is attacked.
 PRODUCTION: str = "111111111111"
@@ -107,7 +106,8 @@ def ministack(folder: Path, *, moves_clock: bool = False) -> Iterator[MiniStack]
         )
     try:
         endpoint = f"http://127.0.0.1:{port}"
-        _wait(process, endpoint, log)
+        health = f"{endpoint}/_ministack/health"
+        wait_for_answer(process, health, time.monotonic() + _START_TIMEOUT_S, log)
         yield MiniStack(endpoint, clock_file)
     finally:
         process.kill()
@@ -121,13 +121,3 @@ def _faketime() -> Path:
         message = "libfaketime is missing; install Debian's package faketime"
         raise RuntimeError(message)
     return found[0]
-
-
-def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urlopen(f"{endpoint}/_ministack/health", timeout=5):  # noqa: S310
-            return
-        time.sleep(0.05)
-    message = f"MiniStack did not start: {log.read_text(errors='replace')[-4000:]}"
-    raise RuntimeError(message)

@@ -12,9 +12,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
-from donjon.testing.servers.ports import free_port
+from donjon.testing.servers.ports import free_port, wait_for_answer
 
 #: Where tools/side-venv.sh installs it, below the folder that the tests run in.
 _INSTALLED = Path(".tools/moto/bin/moto_server")
@@ -44,18 +43,8 @@ def moto(folder: Path) -> Iterator[str]:
         )
     try:
         endpoint = f"http://127.0.0.1:{port}"
-        _wait(process, endpoint, log)
+        wait_for_answer(process, f"{endpoint}/moto-api/", time.monotonic() + _START_TIMEOUT_S, log)
         yield endpoint
     finally:
         process.kill()
         process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urlopen(f"{endpoint}/moto-api/", timeout=5):  # noqa: S310
-            return
-        time.sleep(0.05)
-    message = f"moto did not start: {log.read_text(errors='replace')[-4000:]}"
-    raise RuntimeError(message)

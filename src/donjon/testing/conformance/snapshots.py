@@ -189,10 +189,10 @@ class SnapshotTests:
         assert ground.exists(foreign)
 
     @pytest.mark.parametrize("lie", [{"workload": "other"}, {"set_id": "other"}])
-    def test_one_with_other_marks_is_not_deleted(self, ground: Ground, lie: dict[str, str]) -> None:
+    def test_one_with_other_marks_is_not_deleted(self, ground: Ground, lie: dict[str, Any]) -> None:
         (one,) = ground.snapshots.create([ground.make_volume()], workload="marks", set_id="s1")
         with pytest.raises(Refused):
-            ground.snapshots.delete(replace(one, **lie))  # type: ignore[arg-type]
+            ground.snapshots.delete(replace(one, **lie))
         assert ground.exists(one.snapshot_id)
 
     def test_what_is_locked_stays_until_its_lock_has_ended(self, ground: Ground) -> None:

@@ -7,6 +7,9 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
 
 #: Below those that the kernel gives to outgoing connections (net.ipv4.ip_local_port_range), any of which may
 #: take a port between the look at it and the start of the server that is to have it.
@@ -31,14 +34,32 @@ def free_port() -> int:
         claim.close()
 
 
-def wait_for_port(server: subprocess.Popen[bytes], port: int, deadline: float) -> None:
+def wait_for_port(
+    server: subprocess.Popen[bytes], port: int, deadline: float, log: Path | None = None
+) -> None:
     """Return when ``server`` takes connections.
 
-    Raises ``RuntimeError`` if it ends or if ``time.monotonic()`` passes ``deadline`` first.
+    Raises ``RuntimeError``, with the end of ``log``, if it ends or if ``time.monotonic()`` passes
+    ``deadline`` first.
     """
+    _wait(server, lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close(), deadline, log)
+
+
+def wait_for_answer(
+    server: subprocess.Popen[bytes], url: str, deadline: float, log: Path | None = None
+) -> None:
+    """Return when ``server`` answers a GET of ``url``; raises as ``wait_for_port`` does."""
+    _wait(server, lambda: urlopen(url, timeout=5).close(), deadline, log)  # noqa: S310
+
+
+def _wait(
+    server: subprocess.Popen[bytes], reach: Callable[[], None], deadline: float, log: Path | None
+) -> None:
     while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        with contextlib.suppress(OSError):
+            reach()
             return
         time.sleep(0.02)
-    message = f"{server.args!r} did not start (exit code {server.poll()})"
+    told = f": {log.read_text(errors='replace')[-4000:]}" if log else ""
+    message = f"{server.args!r} did not start (exit code {server.poll()}){told}"
     raise RuntimeError(message)

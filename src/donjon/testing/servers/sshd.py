@@ -6,14 +6,13 @@ import contextlib
 import getpass
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from donjon.testing.servers.ports import free_port
+from donjon.testing.servers.ports import free_port, wait_for_port
 
 #: Where Debian keeps what the server needs while it is not running.
 _PRIVILEGE_SEPARATION = Path("/run/sshd")
@@ -91,7 +90,7 @@ def ssh_server(folder: Path, options: str = "") -> Iterator[SshServer]:
     log = (folder / "log").open("wb")
     server = subprocess.Popen([program, "-D", "-e", "-f", str(folder / "config")], stderr=log)  # noqa: S603
     try:
-        _wait_for(server, port, folder / "log")
+        wait_for_port(server, port, time.monotonic() + _START_TIMEOUT_S, folder / "log")
         yield SshServer(folder, port, folder / "identity", folder / "known_hosts")
     finally:
         server.terminate()
@@ -100,13 +99,3 @@ def ssh_server(folder: Path, options: str = "") -> Iterator[SshServer]:
         if made_folder:
             with contextlib.suppress(OSError):  # another server may have put something there
                 _PRIVILEGE_SEPARATION.rmdir()
-
-
-def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        time.sleep(0.02)
-    message = f"sshd did not start: {log.read_text(errors='replace')}"
-    raise RuntimeError(message)
