@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from donjon.app.stores import open_store
-from donjon.clouds.addresses import split_address
 from donjon.clouds.objects.address import BucketAddress
+from donjon.core.addresses import split_address
 from donjon.core.errors import DonjonError, UsageError
 from donjon.credentials.azure_storage import read
 from donjon.keys.services import parse_address

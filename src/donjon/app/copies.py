@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from donjon.app.setup import check_bucket, check_folder, remove_empty
 from donjon.app.stores import local_folder, normal_url, open_store, with_endpoint
 from donjon.app.wiring import Workspace
-from donjon.clouds.addresses import split_address
+from donjon.core.addresses import split_address
 from donjon.core.errors import StoreError, StoreUnavailable, UsageError, VaultNotFound
 from donjon.core.events import Progress, StopCheck
 from donjon.core.units import format_duration

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from donjon.clouds.addresses import split_address
+from donjon.core.addresses import split_address
 from donjon.core.errors import CredentialsRejected, DonjonError, KeyNotAvailable, UsageError
 from donjon.core.operations import Operation
 from donjon.keys import faults

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from donjon.core.addresses import split_address
+from donjon.core.errors import UsageError
 from donjon.plan.model import Plan, Rules, Site
-from donjon.plan.problems import Finding
+from donjon.plan.problems import Finding, Path
 from donjon.plan.said import where
 
 _SCHEMES = {"azure", "file", "gs", "s3", "sftp"}
@@ -24,6 +26,7 @@ def vaults(plan: Plan) -> Iterator[Finding]:
         if scheme is not None and scheme not in _SCHEMES:
             hint = f"Donjon has {', '.join(f'{known}://' for known in sorted(_SCHEMES))}."
             yield Finding("bad-url", path, f"there is no store for {scheme}://", hint)
+        yield from _parts(vault.url, path)
         url = vault.url.rstrip("/")
         if url in seen:
             message = f"{name!r} and {seen[url]!r} are the same vault"
@@ -45,6 +48,16 @@ def scheme_of(url: str) -> str | None:
     """``s3`` of ``s3://bucket``; None for a path or a name."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     return match[1].lower() if match else None
+
+
+def _parts(url: str, path: Path) -> Iterator[Finding]:
+    """An address with a host or a port that can be none."""
+    if scheme_of(url) is None:
+        return
+    try:
+        split_address(url)
+    except UsageError as error:
+        yield Finding("bad-url", path, str(error), error.hint or "")
 
 
 def _copies(plan: Plan, name: str, rules: Rules) -> Iterator[Finding]:
@@ -71,10 +84,10 @@ def _provider(plan: Plan, name: str, rules: Rules) -> Iterator[Finding]:
         yield Finding("no-site", ("workloads", name), "nobody knows where it is", at_key=True)
     wanted = _PROVIDERS.get(source.kind)
     if source.kind == "bucket":
-        scheme = scheme_of(source.url)
+        scheme, path = scheme_of(source.url), ("workloads", name, "source", "url")
+        yield from _parts(source.url, path)
         if scheme not in BUCKETS:
             hint = "Write s3://bucket/prefix, azure://account/container/prefix or gs://bucket/prefix."
-            path = ("workloads", name, "source", "url")
             yield Finding("bad-url", path, f"{source.url!r} is no address of a bucket", hint)
             return
         wanted = BUCKETS[scheme]

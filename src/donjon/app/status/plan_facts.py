@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from donjon.app.stores import local_folder
-from donjon.clouds.addresses import split_address
+from donjon.core.addresses import split_address
 from donjon.core.clock import SECONDS_PER_DAY
 from donjon.plan.copies import Medium, Objectives, Place
 from donjon.plan.model import Plan, Rules, Verification

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
-from donjon.clouds.addresses import split_address
+from donjon.core.addresses import split_address
 from donjon.core.errors import UsageError
 
 _SCHEMES = ("s3", "azure", "gs")

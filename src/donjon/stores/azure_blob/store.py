@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
-from donjon.clouds.addresses import split_address
 from donjon.clouds.azure_blobs import blob_service, need_sdk
+from donjon.core.addresses import split_address
 from donjon.core.errors import IntegrityFailure, PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
 from donjon.core.units import MIB

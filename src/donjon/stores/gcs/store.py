@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from donjon.clouds.addresses import split_address
 from donjon.clouds.google import need_storage_sdk, storage_client
+from donjon.core.addresses import split_address
 from donjon.core.errors import PermissionMissing, StoreError, UsageError
 from donjon.core.operations import Operation
 from donjon.stores.base import (

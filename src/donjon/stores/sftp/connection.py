@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from donjon.clouds.addresses import split_address
+from donjon.core.addresses import split_address
 from donjon.core.errors import (
     DonjonError,
     KeyNotAvailable,
